@@ -107,6 +107,11 @@ pub enum Event {
         /// The worker's name.
         name: Arc<str>,
     },
+    /// Retention: these ended jobs are to be forgotten. Written as `JobGone`; their keys are free again.
+    Forget {
+        /// Which.
+        jobs: Vec<JobId>,
+    },
     /// `State::next_deadline` has come.
     Tick,
 }

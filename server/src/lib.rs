@@ -1,1 +1,3 @@
-//! placeholder
+//! The coordinator as a library.
+
+pub mod store;
