@@ -2,7 +2,7 @@
 //!
 //! No clock, disk, network, thread or random number here; the server crate acts on what this crate decides.
 
+pub mod effect;
+pub mod event;
 pub mod id;
 pub mod job;
-pub mod event;
-pub mod effect;

@@ -184,7 +184,9 @@ pub enum Error {
         cause: io::Error,
     },
     /// A record fails its checksum, or the engine cannot open its files.
-    #[error("the store in {dir} is corrupt: {what}; restore a backup of the directory, or move it away and start empty")]
+    #[error(
+        "the store in {dir} is corrupt: {what}; restore a backup of the directory, or move it away and start empty"
+    )]
     Corrupt {
         /// The directory.
         dir: PathBuf,
@@ -192,7 +194,9 @@ pub enum Error {
         what: String,
     },
     /// Written by a later version.
-    #[error("the store in {dir} has format {found}, this version reads up to {known}; use the newer taskq-server")]
+    #[error(
+        "the store in {dir} has format {found}, this version reads up to {known}; use the newer taskq-server"
+    )]
     Newer {
         /// The directory.
         dir: PathBuf,
