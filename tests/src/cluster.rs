@@ -81,6 +81,13 @@ impl Setup {
         cluster
     }
 
+    /// Starts the coordinator without waiting for anything.
+    pub fn launch(self) -> Cluster {
+        let mut cluster = Cluster::prepare(self);
+        cluster.launch_server();
+        cluster
+    }
+
     /// Starts a coordinator that must refuse to serve: its exit code and what it said.
     #[track_caller]
     pub fn refused(self) -> (i32, String) {
@@ -139,6 +146,14 @@ impl Cluster {
         Api::connect(&self.access())
     }
 
+    /// A connection, if the coordinator answers by now.
+    pub fn api_if_ready(&self) -> Option<Api> {
+        let access = Access::read(&self.access_file()).filter(|access| access.address == self.address)?;
+        TcpStream::connect(&self.address).ok()?;
+        let api = Api::connect(&access);
+        api.stats().is_ok().then_some(api)
+    }
+
     // ── the coordinator ──────────────────────────────────────────────────────
 
     /// The coordinator's process id.
@@ -175,10 +190,12 @@ impl Cluster {
     #[track_caller]
     pub fn start_server(&mut self) {
         self.launch_server();
-        let api = self.ready();
         wait::holds("the coordinator answers", || {
-            self.must_live();
-            api.stats().is_ok()
+            let server = self.server();
+            if let Some(status) = server.ended() {
+                panic!("the coordinator ended: {status}\n{}", server.log());
+            }
+            self.api_if_ready().is_some()
         });
     }
 
@@ -186,23 +203,6 @@ impl Cluster {
     pub fn launch_server(&mut self) {
         self.server = None;
         self.server = Some(self.spawn_server());
-    }
-
-    fn ready(&mut self) -> Api {
-        let (address, file) = (self.address.clone(), self.access_file());
-        let access = wait::until("the coordinator listens", || {
-            self.must_live();
-            let access = Access::read(&file).filter(|access| access.address == address)?;
-            TcpStream::connect(&address).is_ok().then_some(access)
-        });
-        Api::connect(&access)
-    }
-
-    fn must_live(&mut self) {
-        let server = self.server();
-        if let Some(status) = server.ended() {
-            panic!("the coordinator ended: {status}\n{}", server.log());
-        }
     }
 
     fn spawn_server(&self) -> Daemon {
@@ -215,7 +215,10 @@ impl Cluster {
                 command
             }
         };
-        command.arg("--data").arg(self.data()).arg("--listen").arg(&self.address).args(&self.setup.arguments);
+        command.arg("--data").arg(self.data()).args(&self.setup.arguments);
+        if !self.setup.arguments.iter().any(|flag| flag == "--listen") {
+            command.arg("--listen").arg(&self.address);
+        }
         self.surroundings(&mut command);
         Daemon::start("taskq-server", &self.folder().join("server.log"), command)
     }

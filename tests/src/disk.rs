@@ -48,6 +48,11 @@ impl Disk {
         &self.mount
     }
 
+    /// Makes it read-only.
+    pub fn read_only(&self) {
+        must("mount", &["-o", "remount,ro"], &[&self.mount]);
+    }
+
     /// Writes a file of zeros until nothing more fits; removing it gives the space back.
     pub fn fill(&self) -> PathBuf {
         let path = self.mount.join("filler");
