@@ -145,7 +145,7 @@ fn rows(place: usize, table: pb::Table, width: usize) -> Result<(u64, Source), E
     if fields.is_empty() {
         return Err(Error::Empty(place));
     }
-    if fields.len() % width != 0 {
+    if !fields.len().is_multiple_of(width) {
         return Err(Error::Ragged { place, fields: fields.len(), width });
     }
     Ok(((fields.len() / width) as u64, Source::Table { fields, width }))

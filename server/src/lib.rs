@@ -118,8 +118,14 @@ impl Coordinator {
         let space = Arc::new(Space::of(config.data.as_deref()));
         let (stop, stopping) = watch::channel(false);
         let start = Start { at: tokio::time::Instant::now(), epoch, instance };
-        let context =
-            Context { handle: handle.clone(), store: Arc::clone(&store), space: Arc::clone(&space), metrics, start, stopping };
+        let context = Context {
+            handle: handle.clone(),
+            store: Arc::clone(&store),
+            space: Arc::clone(&space),
+            metrics,
+            start,
+            stopping,
+        };
         let watching = tokio::spawn(async move { space.watch().await });
         let retaining = tokio::spawn(retain::retain(store, config.keep, handle.clone()));
         let (farewell, said) = oneshot::channel::<()>();
@@ -164,7 +170,8 @@ fn start_loop(
     body: impl Future<Output = ()> + Send + 'static,
     ended: oneshot::Sender<()>,
 ) -> Result<std::thread::JoinHandle<()>, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(Error::Listen)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(Error::Listen)?;
     let thread = std::thread::Builder::new().name("loop".into()).spawn(move || {
         runtime.block_on(body);
         // Nobody waits for it any more when the coordinator has gone already.
@@ -174,7 +181,10 @@ fn start_loop(
 }
 
 /// The commit thread's result; `None` if the loop still runs.
-fn join(looping: std::thread::JoinHandle<()>, committing: commit::Thread) -> Option<Result<(), store::Error>> {
+fn join(
+    looping: std::thread::JoinHandle<()>,
+    committing: commit::Thread,
+) -> Option<Result<(), store::Error>> {
     if !looping.is_finished() && !committing.is_finished() {
         return None;
     }

@@ -94,7 +94,10 @@ impl Templates {
 
     fn read(&self, id: JobId, spec: Bytes) -> Result<Job, Lookup> {
         let corrupt = |what: String| {
-            Lookup::Store(Error::Corrupt { dir: std::path::PathBuf::new(), what: format!("job {id}: {what}") })
+            Lookup::Store(Error::Corrupt {
+                dir: std::path::PathBuf::new(),
+                what: format!("job {id}: {what}"),
+            })
         };
         let spec = pb::JobSpec::decode(spec).map_err(|error| corrupt(error.to_string()))?;
         let blob = |blob: &pb::Blob| {

@@ -57,7 +57,11 @@ pub fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Connection
     ReceiverStream::new(ready)
 }
 
-async fn greet(mut stream: TcpStream, permit: OwnedSemaphorePermit, ready: mpsc::Sender<io::Result<Connection>>) {
+async fn greet(
+    mut stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    ready: mpsc::Sender<io::Result<Connection>>,
+) {
     let mut begun = [0; PREFACE.len()];
     let read = async {
         let mut filled = 0;
@@ -98,7 +102,11 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.replay < PREFACE.len() {
             let rest = &PREFACE[self.replay..];
             let part = &rest[..rest.len().min(buf.remaining())];

@@ -39,7 +39,9 @@ impl Context {
         for chosen in self.chosen(selection).await? {
             let done = match deed {
                 Deed::Retry => self.retry(&chosen, request.dry_run).await,
-                Deed::Cancel => self.change(&chosen, Act::Cancel(chosen.indices.clone()), request.dry_run).await,
+                Deed::Cancel => {
+                    self.change(&chosen, Act::Cancel(chosen.indices.clone()), request.dry_run).await
+                }
                 Deed::Pause => self.change(&chosen, Act::Pause, request.dry_run).await,
                 Deed::Resume => self.change(&chosen, Act::Resume, request.dry_run).await,
                 Deed::Remove => self.change(&chosen, Act::Remove, request.dry_run).await,
@@ -69,7 +71,9 @@ impl Context {
             let page = self.list(request).await?;
             chosen.extend(page.jobs.iter().map(|job| Chosen { job: JobId(job.id), indices: None }));
             if chosen.len() > JOBS {
-                return Err(Invalid::new("filter", format!("matches more than {JOBS} jobs; narrow it")).into());
+                return Err(
+                    Invalid::new("filter", format!("matches more than {JOBS} jobs; narrow it")).into()
+                );
             }
             page_token = page.next_page_token;
             if page_token.is_empty() {
@@ -89,7 +93,12 @@ impl Context {
             Reply::NotLive(_) => {
                 let shown = self.read(move |store| read::show(store, job, None)).await?;
                 let tasks = if removes { shown.counts.map_or(0, |counts| counts.total) } else { 0 };
-                Ok(pb::Acted { job_id: job.0, tasks, note: "already ended".to_owned(), ..pb::Acted::default() })
+                Ok(pb::Acted {
+                    job_id: job.0,
+                    tasks,
+                    note: "already ended".to_owned(),
+                    ..pb::Acted::default()
+                })
             }
             _ => Err(broken("an act was answered by something else")),
         }

@@ -51,9 +51,9 @@ impl Admin for Context {
     ) -> Result<Response<pb::ListWorkersReply>, Status> {
         let name = Some(request.into_inner().name).filter(|name| !name.is_empty()).map(Into::into);
         match self.ask(|request| Event::Ask { request, question: Question::Workers(name) }).await? {
-            Reply::Workers(workers) => {
-                Ok(Response::new(pb::ListWorkersReply { workers: workers.iter().map(view::worker).collect() }))
-            }
+            Reply::Workers(workers) => Ok(Response::new(pb::ListWorkersReply {
+                workers: workers.iter().map(view::worker).collect(),
+            })),
             _ => Err(broken("workers").into()),
         }
     }

@@ -6,13 +6,13 @@ use crate::access::Token;
 
 /// Lets through what carries `authorization: Bearer TOKEN`, once.
 #[derive(Clone, Debug)]
-pub struct Auth {
+pub(super) struct Auth {
     token: Token,
 }
 
 impl Auth {
     /// Wants this token.
-    pub fn new(token: Token) -> Auth {
+    pub(super) fn new(token: Token) -> Auth {
         Auth { token }
     }
 }
@@ -51,7 +51,9 @@ mod tests {
     #[test]
     fn only_the_right_token_said_once_is_let_in() {
         assert_eq!(call(&["Bearer TOKEN"]), Ok(()));
-        for wrong in [&[][..], &["TOKEN"], &["Bearer tq_00"], &["bearer TOKEN"], &["Bearer TOKEN", "Bearer TOKEN"]] {
+        for wrong in
+            [&[][..], &["TOKEN"], &["Bearer tq_00"], &["bearer TOKEN"], &["Bearer TOKEN", "Bearer TOKEN"]]
+        {
             assert_eq!(call(wrong), Err(tonic::Code::Unauthenticated), "{wrong:?}");
         }
     }

@@ -40,7 +40,10 @@ impl Jobs for Context {
         Ok(Response::new(Box::pin(Context::submit_stream(self.clone(), request.into_inner()))))
     }
 
-    async fn upload(&self, request: Request<Streaming<pb::UploadChunk>>) -> Result<Response<pb::Blob>, Status> {
+    async fn upload(
+        &self,
+        request: Request<Streaming<pb::UploadChunk>>,
+    ) -> Result<Response<pb::Blob>, Status> {
         Ok(Response::new(Context::upload(self, request.into_inner()).await?))
     }
 
@@ -78,7 +81,10 @@ impl Jobs for Context {
         spawn(|out| Context::watch(self.clone(), request.into_inner(), out))
     }
 
-    async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainReply>, Status> {
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainReply>, Status> {
         Ok(Response::new(Context::explain(self, request.into_inner()).await?))
     }
 

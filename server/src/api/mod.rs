@@ -19,9 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use taskq_core::id::{Epoch, RequestId};
 use taskq_core::{effect::Reply, event::Event};
-use taskq_proto::v1::{
-    admin_server::AdminServer, jobs_server::JobsServer, workers_server::WorkersServer,
-};
+use taskq_proto::v1::{admin_server::AdminServer, jobs_server::JobsServer, workers_server::WorkersServer};
 use tokio::sync::watch;
 use tonic::{
     service::interceptor::InterceptedService,

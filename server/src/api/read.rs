@@ -94,7 +94,10 @@ impl Context {
     }
 
     /// A page of a job's tasks, in index order.
-    pub(super) async fn list_tasks(&self, request: pb::ListTasksRequest) -> Result<pb::ListTasksReply, Failure> {
+    pub(super) async fn list_tasks(
+        &self,
+        request: pb::ListTasksRequest,
+    ) -> Result<pb::ListTasksReply, Failure> {
         let job = JobId(request.job_id);
         let wanted = indices(&request.indices)?;
         let states = request.states;
@@ -275,7 +278,8 @@ fn overlay(
         }
         if history {
             let earlier = store.attempts(TaskId { job, index: task.index })?;
-            task.earlier = earlier.iter().map(|(number, detail)| view::attempt(detail, number.0, "")).collect();
+            task.earlier =
+                earlier.iter().map(|(number, detail)| view::attempt(detail, number.0, "")).collect();
         }
     }
     Ok(())

@@ -90,7 +90,8 @@ impl From<Refusal> for Failure {
             },
             Refusal::Buried => Failure {
                 code: Code::FailedPrecondition,
-                message: "this worker process was reported dead, and its tasks run elsewhere; start it anew".into(),
+                message: "this worker process was reported dead, and its tasks run elsewhere; start it anew"
+                    .into(),
             },
         }
     }

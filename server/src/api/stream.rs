@@ -40,7 +40,8 @@ impl Context {
         loop {
             changed.mark_unchanged();
             let with_output = request.with_output;
-            let read = self.read(move |store| Ok((store.job_ended(job)?, store.ends(job, rank, BATCH)?))).await;
+            let read =
+                self.read(move |store| Ok((store.job_ended(job)?, store.ends(job, rank, BATCH)?))).await;
             let (ended, ends) = match read {
                 Ok(read) => read,
                 Err(failure) => return fail(&out, failure).await,
@@ -55,7 +56,7 @@ impl Context {
                     return;
                 }
             }
-            if !more && (!request.follow || self.wait(&mut changed, &out).await.is_err()) {
+            if !more && (!request.follow || self.news(&mut changed, &out).await.is_err()) {
                 return;
             }
         }
@@ -70,10 +71,10 @@ impl Context {
         };
         let mut changed = self.handle.follow(job);
         let mut log = Log::new(job, wanted, request.attempt, request.cursor);
-        if request.tail_from_now {
-            if let Err(failure) = self.skip(&mut log).await {
-                return fail(&out, failure).await;
-            }
+        if request.tail_from_now
+            && let Err(failure) = self.skip(&mut log).await
+        {
+            return fail(&out, failure).await;
         }
         loop {
             changed.mark_unchanged();
@@ -91,7 +92,7 @@ impl Context {
             if more {
                 continue;
             }
-            if over || !request.follow || self.wait(&mut changed, &out).await.is_err() {
+            if over || !request.follow || self.news(&mut changed, &out).await.is_err() {
                 return;
             }
         }
@@ -141,7 +142,7 @@ impl Context {
     }
 
     /// Waits until something of the job was committed.
-    async fn wait<T>(
+    async fn news<T>(
         &mut self,
         changed: &mut tokio::sync::watch::Receiver<()>,
         out: &Sender<T>,
@@ -219,7 +220,9 @@ impl Log {
                 let id = TaskId { job: self.job, index: task.index };
                 let outcomes = store.attempts(id)?;
                 let of_attempt = outcomes.iter().filter(|(number, _)| number.0 == self.attempt);
-                earlier.extend(of_attempt.map(|(number, detail)| (task.index, view::attempt(detail, number.0, ""))));
+                earlier.extend(
+                    of_attempt.map(|(number, detail)| (task.index, view::attempt(detail, number.0, ""))),
+                );
             }
         }
         let more = !drained || !ends.is_empty();

@@ -59,10 +59,9 @@ impl Context {
         ReceiverStream::new(queued).then(|task| async move {
             let answer = match task.await {
                 Ok(Ok(reply)) => Answer::Ok(reply),
-                Ok(Err(failure)) => Answer::Error(pb::SubmitError {
-                    code: failure.code.into(),
-                    message: failure.message,
-                }),
+                Ok(Err(failure)) => {
+                    Answer::Error(pb::SubmitError { code: failure.code.into(), message: failure.message })
+                }
                 Err(_) => return Err(broken("a submit panicked").into()),
             };
             Ok(pb::SubmitStreamReply { result: Some(answer) })
@@ -102,7 +101,8 @@ fn checked(specs: Vec<pb::JobSpec>, store: &dyn Store) -> Result<Vec<NewJob>, In
     if specs.is_empty() || specs.len() > JOBS {
         return Err(Invalid::new("jobs", format!("must be 1 to {JOBS}")));
     }
-    let one = |(at, spec)| submit::job(spec, &|named| blob(store, named)).map_err(|error| error.within(&place(at)));
+    let one =
+        |(at, spec)| submit::job(spec, &|named| blob(store, named)).map_err(|error| error.within(&place(at)));
     specs.into_iter().enumerate().map(one).collect()
 }
 

@@ -178,10 +178,17 @@ mod tests {
     fn neighbours_are_merged_and_order_is_kept() {
         let committed = |seq| Outbound::Message(Said::Committed(pb::Committed { seq }));
         let unit = |job_id| pb::Unit { job_id, ..pb::Unit::default() };
-        let assign = |job| Outbound::Message(Said::Assign(pb::Assign { units: vec![unit(job)], ..pb::Assign::default() }));
-        let merged = merge([assign(1), assign(2), committed(3), committed(4), assign(5), Outbound::Close].into_iter());
-        let [Ok(Some(Said::Assign(first))), Ok(Some(Said::Committed(ack))), Ok(Some(Said::Assign(last))), Ok(None)] =
-            merged.as_slice()
+        let assign = |job| {
+            Outbound::Message(Said::Assign(pb::Assign { units: vec![unit(job)], ..pb::Assign::default() }))
+        };
+        let merged =
+            merge([assign(1), assign(2), committed(3), committed(4), assign(5), Outbound::Close].into_iter());
+        let [
+            Ok(Some(Said::Assign(first))),
+            Ok(Some(Said::Committed(ack))),
+            Ok(Some(Said::Assign(last))),
+            Ok(None),
+        ] = merged.as_slice()
         else {
             panic!("{merged:?}")
         };

@@ -27,7 +27,11 @@ const AHEAD: usize = 1;
 pub type Thread = JoinHandle<Result<(), Error>>;
 
 /// Starts the thread. It ends when the sender is dropped, or with the store's first error.
-pub fn start(store: Arc<dyn Store>, deliver: Deliver, metrics: Arc<Metrics>) -> (SyncSender<Outcome>, Thread) {
+pub fn start(
+    store: Arc<dyn Store>,
+    deliver: Deliver,
+    metrics: Arc<Metrics>,
+) -> (SyncSender<Outcome>, Thread) {
     let (sender, batches) = sync_channel(AHEAD);
     let body = move || commit(&*store, &deliver, &metrics, &batches);
     let thread = thread::Builder::new().name("commit".into()).spawn(body).expect("a thread at start");

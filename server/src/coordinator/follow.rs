@@ -41,9 +41,10 @@ fn touched(write: &Write) -> Option<JobId> {
     match write {
         Write::Submitted(job) => Some(job.id),
         Write::Attempt { task, .. } | Write::Output { task, .. } => Some(task.job),
-        Write::Ended { job, .. } | Write::Job { job, .. } | Write::JobEnded { job, .. } | Write::JobGone(job) => {
-            Some(*job)
-        }
+        Write::Ended { job, .. }
+        | Write::Job { job, .. }
+        | Write::JobEnded { job, .. }
+        | Write::JobGone(job) => Some(*job),
         Write::Epoch(_) | Write::Queue { .. } | Write::WorkerSeen { .. } | Write::WorkerGone(_) => None,
     }
 }

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
+use taskq_core::{effect::Reply, event::Question};
 use taskq_core::{
     event::Event,
     id::{JobId, RequestId},
 };
-use taskq_core::{effect::Reply, event::Question};
 
 use crate::{
     api::convert,

@@ -18,7 +18,8 @@ pub fn indices(spans: &[pb::Span]) -> Result<Option<RoaringBitmap>, Invalid> {
     let mut set = RoaringBitmap::new();
     for span in spans {
         let end = span.first.checked_add(span.count).filter(|_| span.count > 0);
-        let end = end.ok_or_else(|| Invalid::new("indices", "a span must be 1 or more indices below 2^32"))?;
+        let end =
+            end.ok_or_else(|| Invalid::new("indices", "a span must be 1 or more indices below 2^32"))?;
         set.insert_range(span.first..end);
     }
     Ok((!set.is_empty()).then_some(set))

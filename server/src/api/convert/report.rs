@@ -25,7 +25,8 @@ const OUTPUT_BYTES: usize = 60 << 10;
 /// Names the field that is wrong.
 pub fn hello(hello: pb::Hello) -> Result<WorkerHello, Invalid> {
     if hello.protocol != PROTOCOL {
-        let why = format!("this coordinator speaks {PROTOCOL}, the worker {}; update the older", hello.protocol);
+        let why =
+            format!("this coordinator speaks {PROTOCOL}, the worker {}; update the older", hello.protocol);
         return Err(Invalid::new("protocol", why));
     }
     if hello.incarnation == 0 {
@@ -98,7 +99,10 @@ fn output(output: pb::Output) -> Result<ReportKind, Invalid> {
 
 fn ended(outcome: pb::Outcome) -> Result<ReportKind, Invalid> {
     if outcome.stdout.len() > OUTPUT_BYTES || outcome.stderr.len() > OUTPUT_BYTES {
-        return Err(Invalid::new("outcome.stdout", format!("at most {OUTPUT_BYTES} bytes each; send Output before")));
+        return Err(Invalid::new(
+            "outcome.stdout",
+            format!("at most {OUTPUT_BYTES} bytes each; send Output before"),
+        ));
     }
     let verdict = match Kind::try_from(outcome.kind) {
         Ok(Kind::Exited) if outcome.exit_code == 0 => Verdict::Succeeded,

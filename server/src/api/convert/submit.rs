@@ -61,7 +61,8 @@ pub fn rerun(
     only: &RoaringBitmap,
     blob: &dyn Fn(&pb::Blob) -> Option<Bytes>,
 ) -> Result<NewJob, Invalid> {
-    let mut spec = pb::JobSpec::decode(stored.clone()).map_err(|error| Invalid::new("job", error.to_string()))?;
+    let mut spec =
+        pb::JobSpec::decode(stored.clone()).map_err(|error| Invalid::new("job", error.to_string()))?;
     spec.idempotency_key.clear();
     spec.elements.get_or_insert_default().only = super::spans(only);
     Ok(NewJob { rerun_of: Some(of), ..job(spec, blob)? })
@@ -100,10 +101,7 @@ pub fn blobs(spec: &Bytes) -> Vec<[u8; 32]> {
     tables.chain(stdin).filter_map(|blob| blob.sha256.as_ref().try_into().ok()).collect()
 }
 
-fn check_command(
-    command: &pb::Command,
-    blob: &dyn Fn(&pb::Blob) -> Option<Bytes>,
-) -> Result<(), Invalid> {
+fn check_command(command: &pb::Command, blob: &dyn Fn(&pb::Blob) -> Option<Bytes>) -> Result<(), Invalid> {
     let program = command.argv.first().ok_or_else(|| Invalid::new("argv", "is empty; name a program"))?;
     if program.is_empty() {
         return Err(Invalid::new("argv", "the program's name is empty"));
@@ -131,12 +129,15 @@ fn check_command(
         return Err(Invalid::new("cwd", "must be an absolute path"));
     }
     if command.stdin.len() > INLINE_BYTES {
-        let why = format!("{} bytes; at most {INLINE_BYTES}: upload it and give stdin_blob", command.stdin.len());
+        let why =
+            format!("{} bytes; at most {INLINE_BYTES}: upload it and give stdin_blob", command.stdin.len());
         return Err(Invalid::new("stdin", why));
     }
     match &command.stdin_blob {
         Some(_) if !command.stdin.is_empty() => Err(Invalid::new("stdin_blob", "stdin is given as well")),
-        Some(named) if blob(named).is_none() => Err(Invalid::new("stdin_blob", "is not here; upload it first")),
+        Some(named) if blob(named).is_none() => {
+            Err(Invalid::new("stdin_blob", "is not here; upload it first"))
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -188,7 +189,8 @@ pub fn check_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<()
     for (name, value) in labels {
         let long = name.len() > TEXT_BYTES || value.len() > TEXT_BYTES;
         if name.is_empty() || long || name.contains('\0') || value.contains('\0') {
-            let why = format!("a name of 1 to {TEXT_BYTES} bytes and a value of at most as many, without NUL");
+            let why =
+                format!("a name of 1 to {TEXT_BYTES} bytes and a value of at most as many, without NUL");
             return Err(Invalid::new(format!("{field}[{name:?}]"), why));
         }
     }
@@ -202,7 +204,10 @@ fn elements(spec: &pb::JobSpec, blob: &dyn Fn(&pb::Blob) -> Option<Bytes>) -> Re
     let Some(elements) = &spec.elements else { return Ok((1, None, Vec::new())) };
     let inline: usize = elements.sources.iter().map(inline_bytes).sum();
     if inline > INLINE_BYTES {
-        return Err(Invalid::new("sources", format!("{inline} bytes of values; at most {INLINE_BYTES}: upload a blob")));
+        return Err(Invalid::new(
+            "sources",
+            format!("{inline} bytes of values; at most {INLINE_BYTES}: upload a blob"),
+        ));
     }
     let read = Elements::read(elements, blob).map_err(|error| Invalid::new("sources", error.to_string()))?;
     let (total, columns) = read.map_or((1, Vec::new()), |read| (read.total(), read.columns));
@@ -274,7 +279,11 @@ fn retry(retry: Option<&pb::Retry>) -> Result<Retry, Invalid> {
     if retry.backoff_ms > SPAN_MOST || retry.max_backoff_ms > SPAN_MOST {
         return Err(Invalid::new("backoff_ms", format!("at most {SPAN_MOST} (ten years)")));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be from 1 to 100")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be from 1 to 100"
+    )]
     let multiplier_milli = (multiplier * 1_000.0) as u32;
     let initial = or(retry.backoff_ms, BACKOFF_DEFAULT);
     Ok(Retry {

@@ -111,9 +111,13 @@ pub fn outcome(task: &EndedTask, with_output: bool) -> pb::Outcome {
     if task.detail.is_empty() {
         let (kind, message) = match task.end {
             End::Succeeded => (Kind::Exited, ""),
-            End::Failed => (Kind::WorkerLost, "its worker was lost too often; see the worker's log, then `taskq retry`"),
+            End::Failed => {
+                (Kind::WorkerLost, "its worker was lost too often; see the worker's log, then `taskq retry`")
+            }
             End::Cancelled => (Kind::Cancelled, ""),
-            End::Skipped => (Kind::Skipped, "not started: more tasks of the job had failed than max_fails allows"),
+            End::Skipped => {
+                (Kind::Skipped, "not started: more tasks of the job had failed than max_fails allows")
+            }
         };
         outcome.kind = kind.into();
         outcome.message = message.into();
@@ -190,11 +194,15 @@ pub fn worker(view: &WorkerView) -> pb::Worker {
         running: view.running,
         waiting: view.waiting,
         last_seen_ms_ago: view.silent.0,
-        tasks: view.tasks.iter().map(|held| pb::TaskRef {
-            job_id: held.task.job.0,
-            index: held.task.index,
-            attempt: held.attempt.0,
-        }).collect(),
+        tasks: view
+            .tasks
+            .iter()
+            .map(|held| pb::TaskRef {
+                job_id: held.task.job.0,
+                index: held.task.index,
+                attempt: held.attempt.0,
+            })
+            .collect(),
     }
 }
 
@@ -221,7 +229,8 @@ pub fn reason(reason: &Reason) -> pb::Reason {
         Reason::DoesNotFit(lacks) => (
             "does_not_fit",
             format!("no connected worker fits: {}", lacks.join("; ")),
-            "start a worker that offers it: taskq-worker --slots N --resource name=n --label key=value".to_owned(),
+            "start a worker that offers it: taskq-worker --slots N --resource name=n --label key=value"
+                .to_owned(),
         ),
         Reason::QueuePaused(queue) => {
             ("queue_paused", format!("queue {queue} is paused"), format!("taskq queue resume {queue}"))
