@@ -5,7 +5,7 @@ use taskq_proto::v1::source::Values;
 
 /// A job of one task that runs `argv`.
 pub fn command<S: AsRef<str>>(argv: &[S]) -> pb::JobSpec {
-    let argv = argv.iter().map(|word| word.as_ref().to_owned().into()).collect();
+    let argv = argv.iter().map(|word| word.as_ref().to_owned()).collect();
     pb::JobSpec { command: Some(pb::Command { argv, ..Default::default() }), ..Default::default() }
 }
 

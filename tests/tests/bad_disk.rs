@@ -261,11 +261,11 @@ fn missing(api: &Api, acked: &[u64]) -> Vec<u64> {
 
 fn files(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a readable data directory") {
+        let path = entry.expect("a readable data directory").path();
         if path.is_dir() {
             found.extend(files(&path, wanted));
-        } else if wanted(&path.file_name().unwrap().to_string_lossy()) {
+        } else if wanted(&path.file_name().expect("a readable data directory").to_string_lossy()) {
             found.push(path);
         }
     }
@@ -273,7 +273,10 @@ fn files(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Vec<PathBuf> {
 }
 
 fn copy_folder(from: &Path, to: &Path) {
-    let done =
-        std::process::Command::new("cp").args(["-a", "--sparse=always"]).args([from, to]).status().unwrap();
+    let done = std::process::Command::new("cp")
+        .args(["-a", "--sparse=always"])
+        .args([from, to])
+        .status()
+        .expect("a readable data directory");
     assert!(done.success());
 }

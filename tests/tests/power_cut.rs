@@ -89,13 +89,14 @@ impl UnderLoad {
         wait::random_moment(seed.millis(10, 500));
         let api = self.cluster.api();
         let ends = recent_ends(&api);
-        let pid = rustix::process::Pid::from_raw(self.cluster.server_pid() as i32).unwrap();
-        rustix::process::kill_process(pid, Signal::STOP).unwrap();
-        let server = procs::find(self.cluster.server_pid()).unwrap();
+        let pid =
+            rustix::process::Pid::from_raw(self.cluster.server_pid() as i32).expect("the coordinator runs");
+        rustix::process::kill_process(pid, Signal::STOP).expect("the coordinator runs");
+        let server = procs::find(self.cluster.server_pid()).expect("the coordinator runs");
         wait::holds("the coordinator is stopped", || server.state() == Some('T'));
         let acked = self.load.acked();
         let left = self.disk.power_cut();
-        rustix::process::kill_process(pid, Signal::CONT).unwrap();
+        rustix::process::kill_process(pid, Signal::CONT).expect("the coordinator runs");
         (left, Told { acked, ends })
     }
 

@@ -13,18 +13,18 @@ fn sources(folder: &Path, count: usize) -> Vec<PathBuf> {
     }
     found.sort();
     assert!(found.len() > 20, "the workspace has sources");
-    fs::create_dir(folder).unwrap();
+    fs::create_dir(folder).expect("a readable folder of sources");
     let copies = (0..count).map(|number| {
         let copy = folder.join(format!("{number:03}.rs"));
-        fs::copy(&found[number % found.len()], &copy).unwrap();
+        fs::copy(&found[number % found.len()], &copy).expect("a readable folder of sources");
         copy
     });
     copies.collect()
 }
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a readable folder of sources") {
+        let path = entry.expect("a readable folder of sources").path();
         if path.is_dir() {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
