@@ -22,7 +22,7 @@ fn say<T>(out: &Out<T>, message: Result<T, Status>) {
 async fn indices(results: &mut Results) -> Vec<(u64, u32)> {
     let mut seen = Vec::new();
     while let Some(end) = results.next().await {
-        let end = end.unwrap();
+        let end = end.expect("an end");
         seen.push((end.cursor, end.task.index));
     }
     seen

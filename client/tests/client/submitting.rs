@@ -73,7 +73,7 @@ async fn large_values_are_uploaded_first() {
     let spec =
         client.prepare(JobBuilder::command(["cat"]).stdin(stdin.clone()).elements(elements)).await.unwrap();
 
-    let uploads = uploads.lock().unwrap();
+    let uploads = uploads.lock().unwrap().clone();
     assert_eq!(uploads[0], stdin);
     let table = Table::decode(uploads[1].as_slice()).unwrap();
     assert!(table.fields.iter().eq(lines.iter().map(String::as_bytes)));
@@ -92,7 +92,6 @@ async fn large_values_are_uploaded_first() {
     assert!(
         matches!(&small.elements.unwrap().sources[0].values, Some(source::Values::Table(table)) if table.fields == ["a"])
     );
-    drop(uploads);
     assert_eq!(client.upload(std::io::Cursor::new(vec![1; 300_000])).await.unwrap().size_bytes, 300_000);
 }
 
@@ -131,11 +130,11 @@ struct Book {
 
 impl Book {
     fn answer(&self, request: SubmitRequest) -> SubmitStreamReply {
-        let mut taken = self.taken.lock().unwrap();
+        let mut taken = self.taken.lock().expect("no test panicked");
         let next = taken.values().map(|ids| ids.len() as u64).sum::<u64>();
         let fresh = (next..).take(request.jobs.len()).collect();
         let job_ids = taken.entry(request.request_id.to_vec()).or_insert(fresh).clone();
-        self.requests.lock().unwrap().push(request);
+        self.requests.lock().expect("no test panicked").push(request);
         let ok = SubmitReply { job_ids, repeated_request: false };
         SubmitStreamReply { result: Some(submit_stream_reply::Result::Ok(ok)) }
     }
