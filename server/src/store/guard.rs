@@ -29,6 +29,29 @@ pub(super) struct Guard {
 pub struct Fault {
     /// So many syncs succeed; the next one fails with `EIO`.
     pub syncs_before_failure: Option<u64>,
+    /// So many parts of commits are stored; the next one fails with `EIO`.
+    pub parts_before_failure: Option<u64>,
+}
+
+impl Fault {
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        count_down(&mut self.syncs_before_failure)
+    }
+
+    pub(super) fn part(&mut self) -> io::Result<()> {
+        count_down(&mut self.parts_before_failure)
+    }
+}
+
+fn count_down(left: &mut Option<u64>) -> io::Result<()> {
+    match left {
+        Some(0) => Err(rustix::io::Errno::IO.into()),
+        Some(left) => {
+            *left -= 1;
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 impl Guard {
@@ -51,7 +74,10 @@ impl Guard {
         if !self.enabled {
             return Ok(());
         }
-        self.inject().and_then(|()| self.db.sync_data()).map_err(|c| failed("sync", &self.db_path(), c))?;
+        self.fault
+            .sync()
+            .and_then(|()| self.db.sync_data())
+            .map_err(|c| failed("sync", &self.db_path(), c))?;
         let seen = self.dir.metadata().map_err(|c| failed("read", &self.dir_path, c))?;
         let changed = (seen.mtime(), seen.mtime_nsec());
         if changed != self.changed {
@@ -68,17 +94,6 @@ impl Guard {
 
     fn db_path(&self) -> PathBuf {
         self.dir_path.join("db")
-    }
-
-    fn inject(&mut self) -> io::Result<()> {
-        match &mut self.fault.syncs_before_failure {
-            Some(0) => Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
     }
 }
 

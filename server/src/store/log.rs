@@ -25,7 +25,6 @@ use super::{
     lock::DirLock,
     recover::{self, Extent},
     sled::Engine,
-    space::Space,
     trouble::{self, Place},
     witness::Witness,
     writer::Writer,
@@ -95,7 +94,7 @@ impl LogStore {
         let guard = Guard::new(&files, options.guard, options.fault)?;
         witness.write(extent.next - 1)?;
         let blobs = Blobs::open(&options.dir)?;
-        let writer = Writer::new(guard, witness, Space::new(&options.dir), extent, options.tuning);
+        let writer = Writer::new(options, guard, witness, extent);
         let shared = Shared { engine, index: RwLock::new(index), place };
         Ok(LogStore { writer: Mutex::new(writer), shared, blobs, synced: options.guard, _lock: lock })
     }

@@ -6,12 +6,12 @@ use taskq_core::{effect::Write, id::JobId};
 
 use super::{
     Error,
-    clean::{Cleaner, Plan, Tuning, Weight},
+    clean::{Cleaner, Plan, Weight},
     codec::{self, Stored, record::Record},
     entries::Loc,
-    guard::Guard,
+    guard::{Fault, Guard},
     index::{Index, Stage},
-    log::Shared,
+    log::{Options, Shared},
     part::{self, CHUNK, PartKey, Seal},
     recover::Extent,
     space::Space,
@@ -23,6 +23,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Writer {
     guard: Guard,
+    fault: Fault,
     witness: Witness,
     space: Space,
     cleaner: Cleaner,
@@ -38,14 +39,16 @@ struct Encoded {
 }
 
 impl Writer {
-    pub(super) fn new(
-        guard: Guard,
-        witness: Witness,
-        space: Space,
-        extent: Extent,
-        tuning: Tuning,
-    ) -> Writer {
-        Writer { guard, witness, space, cleaner: Cleaner::new(extent.floor, tuning), extent, poisoned: None }
+    pub(super) fn new(options: &Options, guard: Guard, witness: Witness, extent: Extent) -> Writer {
+        Writer {
+            guard,
+            fault: options.fault,
+            witness,
+            space: Space::new(&options.dir),
+            cleaner: Cleaner::new(extent.floor, options.tuning),
+            extent,
+            poisoned: None,
+        }
     }
 
     pub(super) fn extent(&self) -> Extent {
@@ -115,6 +118,7 @@ impl Writer {
             let seal = Seal { parts, floor: plan.floor, highest: self.extent.highest };
             let value = part::seal(key, chunk, (number + 1 == parts).then_some(seal));
             bytes += value.len() as u64;
+            self.fault.part().map_err(|cause| shared.place.io("write", cause))?;
             shared.engine.insert(key, value).map_err(failed)?;
         }
         shared.engine.flush().map_err(failed)?;

@@ -45,6 +45,18 @@ impl Any {
         }
     }
 
+    /// Goes on from a copy of the files that was made without closing them, as after a SIGKILL.
+    pub(crate) fn crash(&mut self) {
+        if let Any::Log(store, options, dir) = self {
+            let copy = tempfile::tempdir().unwrap();
+            copy_dir(dir.path(), copy.path());
+            drop(store.take());
+            *options = eager(copy.path());
+            *dir = copy;
+            *store = Some(LogStore::open(options).unwrap());
+        }
+    }
+
     pub(crate) fn store(&self) -> &dyn Store {
         match self {
             Any::Memory(store) => store,
@@ -228,5 +240,19 @@ fn show<T: std::fmt::Debug, E: std::borrow::Borrow<Lookup>>(value: Result<T, E>)
             Lookup::Store(cause) => panic!("the store failed: {cause}"),
             other => other.to_string(),
         },
+    }
+}
+
+/// A copy of a store's directory as a crash would leave it: taken while the store is open.
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else if entry.file_name() != "ballast" {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
