@@ -71,7 +71,7 @@ proptest! {
     #[test]
     fn values_are_inert(text in "[a{}.#%/$1]{1,16}", value in "[{}1#]{0,8}") {
         let columns = [String::new()];
-        if let Ok(template) = Template::parse(&[text.clone()], false, &columns) {
+        if let Ok(template) = Template::parse(std::slice::from_ref(&text), false, &columns) {
             let with = |value: &str| {
                 let fields = [value.as_bytes()];
                 template.expand(&Values { job: 1, index: 0, attempt: 1, slot: 0, worker: "w", fields: &fields })
