@@ -80,7 +80,8 @@ async fn each_status_has_its_kind() {
         (Code::PermissionDenied, "not yours", Kind::Unauthorized),
         (Code::Unimplemented, "what?", Kind::Internal),
         (Code::Internal, "oops", Kind::Internal),
-        (Code::OutOfRange, "cursor 3 is gone", Kind::Internal),
+        (Code::OutOfRange, "cursor 3 is gone", Kind::Gone),
+        (Code::OutOfRange, "Error, decoded message length too large: found 9 bytes", Kind::Usage),
     ];
     let script = Script {
         get: Some(Box::new(move |number, _| Err(Status::new(cases[number].0, cases[number].1)))),
