@@ -8,10 +8,11 @@ use std::{
 
 use crate::api::status::Failure;
 
-/// Below this much room nothing new is accepted; ends and cancels still are.
-const LEAST_BYTES: u64 = 48 << 20;
+/// Below this much room nothing new is accepted; ends and cancels still are. Twice what the store itself insists on,
+/// because it stops the process when a submission that was let in does not fit.
+const LEAST_BYTES: u64 = 32 << 20;
 /// How often it looks.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether there is room.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ use crate::{
     coordinator::{Handle, commit, deliver, restore, retain, run, sessions::Sessions},
     disk::Space,
     metrics::Metrics,
-    store::{Store, memory::Memory, sled::Sled},
+    store::{LogStore, MemoryStore, Options, Store},
     templates::Templates,
 };
 
@@ -75,8 +75,8 @@ pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error>
     let clock = Clock::start();
     let addr = listener.local_addr().map_err(Error::Listen)?;
     let store: Arc<dyn Store> = match &config.data {
-        Some(dir) => Arc::new(Sled::open(dir, config.guard)?),
-        None => Arc::new(Memory::default()),
+        Some(dir) => Arc::new(LogStore::open(&Options { guard: config.guard, ..Options::new(dir) })?),
+        None => Arc::new(MemoryStore::default()),
     };
     let limits = taskq_core::Config {
         lease: config.lease,
