@@ -1,1 +1,55 @@
-//! placeholder
+//! taskq's client library: submit commands, wait for them, read what became of them.
+//!
+//! ```no_run
+//! use taskq_client::{Access, Client, Elements, JobBuilder, ResultsQuery, Sources};
+//!
+//! # async fn tour() -> Result<(), taskq_client::Error> {
+//! let client = Client::connect(&Access::find(&Sources::default())?).await?;
+//! let photos = Elements::new().items(["a.jpg", "b.jpg", "c.jpg"]);
+//! let job = client.submit(JobBuilder::command(["gzip", "-k9", "{}"]).elements(photos).retries(2)).await?;
+//! println!("job {} is on disk", job.id());
+//! let mut results = job.results_in_order(ResultsQuery { with_output: true, ..Default::default() }).await?;
+//! while let Some(task) = results.next().await {
+//!     let task = task?;
+//!     println!("task {} ended {:?}", task.index, task.state());
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! * Every write is safe to repeat: it carries an id, and what the coordinator has already done it does not do
+//!   again. So calls outlive a restart of the coordinator; how long they try is up to [`Options`].
+//! * What can be long ([`Results`], [`Logs`], [`Jobs`], ...) is pulled with `next()`, which may be dropped at any
+//!   time without losing an item, and goes on from its cursor after a lost connection.
+//! * The words on the wire are the words here: [`model`] holds the types of the protocol, and the comments of
+//!   its `.proto` files are their specification.
+
+pub mod access;
+mod act;
+pub mod channel;
+mod client;
+mod elements;
+mod error;
+mod follow;
+mod handle;
+mod job;
+mod list;
+pub mod model;
+mod ordered;
+mod results;
+mod retry;
+mod submit;
+mod submit_many;
+
+pub use access::{Access, Sources, Token, default_data_dir};
+pub use client::Client;
+pub use elements::{Elements, Source};
+pub use error::{Error, Kind, Result};
+pub use follow::{Logs, LogsQuery, Watch};
+pub use handle::JobHandle;
+pub use job::{JobBuilder, JobId};
+pub use list::{Jobs, TaskQuery, Tasks};
+pub use model::{is_terminal, select};
+pub use ordered::InOrder;
+pub use results::{End, Results, ResultsQuery};
+pub use retry::{Options, Trouble};
+pub use submit_many::SubmitMany;

@@ -1,0 +1,178 @@
+//! Streams that outlive a lost connection: what is common to all, captured output, and a job's changes.
+
+use crate::client::{Client, Incoming};
+use crate::error::{Error, Result};
+use crate::job::JobId;
+use crate::model::{Job, LogChunk, Span, is_terminal};
+use crate::retry::Effort;
+use taskq_proto::v1::{LogsRequest, WatchRequest};
+
+/// One stream of messages over as many connections as it takes. Knows no cursors: whoever opens it anew says
+/// from where.
+#[derive(Debug)]
+pub(crate) struct Feed<T> {
+    stream: Option<Incoming<T>>,
+    effort: Effort,
+    /// Whether the present connection has brought something.
+    progressed: bool,
+}
+
+impl<T> Feed<T> {
+    pub(crate) fn new(client: &Client) -> Self {
+        Self { stream: None, effort: client.effort(client.options().patience), progressed: false }
+    }
+
+    /// The next message, or `None` if the coordinator ended the stream in good order. May be dropped at any time.
+    pub(crate) async fn next<F>(&mut self, open: impl Fn() -> F) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<Incoming<T>>>,
+    {
+        loop {
+            let stream = match &mut self.stream {
+                Some(stream) => stream,
+                None => match open().await {
+                    Ok(stream) => {
+                        self.effort.answered();
+                        self.progressed = false;
+                        self.stream.insert(stream)
+                    }
+                    Err(error) => {
+                        self.effort.after(error).await?;
+                        continue;
+                    }
+                },
+            };
+            match stream.next().await {
+                Ok(Some(message)) => {
+                    self.progressed = true;
+                    self.effort.worked();
+                    return Ok(Some(message));
+                }
+                Ok(None) => {
+                    self.stream = None;
+                    return Ok(None);
+                }
+                // Cut off for being slow, but not stuck: go on from the cursor.
+                Err(Error::Lagged(_)) if self.progressed => self.stream = None,
+                Err(error) => {
+                    self.stream = None;
+                    self.effort.after(error).await?;
+                }
+            }
+        }
+    }
+
+    /// The stream ended, but its owner knows that there is more: the next call opens it anew.
+    pub(crate) async fn ended_early(&mut self, client: &Client) -> Result<()> {
+        self.effort.after(client.ended_early()).await
+    }
+}
+
+/// Which output of a job.
+#[derive(Debug, Clone, Default)]
+pub struct LogsQuery {
+    /// Of these tasks; empty means all.
+    pub indices: Vec<Span>,
+    /// Goes on until every selected task has ended.
+    pub follow: bool,
+    /// Without what is there already.
+    pub tail_from_now: bool,
+    /// Of this attempt; 0 means every attempt when following, else the last.
+    pub attempt: u32,
+    /// Goes on after the chunk that had this cursor.
+    pub cursor: u64,
+}
+
+/// Captured output as it comes.
+#[derive(Debug)]
+pub struct Logs {
+    client: Client,
+    request: LogsRequest,
+    feed: Feed<LogChunk>,
+    over: bool,
+}
+
+impl Logs {
+    /// The next chunk. After an error there is nothing more; [`Logs::cursor`] says where to go on.
+    pub async fn next(&mut self) -> Option<Result<LogChunk>> {
+        if self.over {
+            return None;
+        }
+        let (client, request) = (&self.client, &self.request);
+        let open = || client.open(|mut jobs| async move { jobs.logs(request.clone()).await });
+        match self.feed.next(open).await {
+            Ok(Some(chunk)) => {
+                self.request.cursor = chunk.cursor;
+                // From here on the cursor says what to skip; "now" would be a later moment.
+                self.request.tail_from_now = false;
+                Some(Ok(chunk))
+            }
+            Ok(None) => {
+                self.over = true;
+                None
+            }
+            Err(error) => {
+                self.over = true;
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// Of the last chunk; a query with it goes on after that chunk.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.request.cursor
+    }
+}
+
+/// A job, each time it changes.
+#[derive(Debug)]
+pub struct Watch {
+    client: Client,
+    job: JobId,
+    feed: Feed<Job>,
+    seen: Option<Job>,
+    over: bool,
+}
+
+impl Watch {
+    /// The job at once, and then after each change; nothing after its end or an error.
+    pub async fn next(&mut self) -> Option<Result<Job>> {
+        while !self.over {
+            let (client, request) = (&self.client, WatchRequest { job_id: self.job.0 });
+            let open = || client.open(|mut jobs| async move { jobs.watch(request).await });
+            let ended = match self.feed.next(open).await {
+                Ok(Some(job)) => {
+                    self.over = is_terminal(job.state());
+                    // A new connection begins with the job as it is, which may be known already.
+                    if self.seen.as_ref() == Some(&job) {
+                        continue;
+                    }
+                    self.seen = Some(job.clone());
+                    return Some(Ok(job));
+                }
+                Ok(None) => self.feed.ended_early(&self.client).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                self.over = true;
+                return Some(Err(error));
+            }
+        }
+        None
+    }
+}
+
+impl Client {
+    /// Captured output of a job's tasks.
+    pub fn logs(&self, id: impl Into<JobId>, query: LogsQuery) -> Logs {
+        let LogsQuery { indices, follow, tail_from_now, attempt, cursor } = query;
+        let request = LogsRequest { job_id: id.into().0, indices, follow, tail_from_now, attempt, cursor };
+        Logs { client: self.clone(), request, feed: Feed::new(self), over: false }
+    }
+
+    /// A job as it changes, until it has ended.
+    pub fn watch(&self, id: impl Into<JobId>) -> Watch {
+        Watch { client: self.clone(), job: id.into(), feed: Feed::new(self), seen: None, over: false }
+    }
+}

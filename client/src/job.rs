@@ -1,0 +1,315 @@
+//! What a job is to be: a builder with the protocol's defaults, and the checks that need no coordinator.
+
+use crate::elements::Elements;
+use crate::error::{Error, Result};
+use crate::model;
+use bytes::Bytes;
+use std::fmt;
+use std::time::Duration;
+use taskq_template::Template;
+
+/// The most standard input, and the most values of one source, that travel inside a job; more is uploaded.
+pub(crate) const INLINE_BYTES: usize = 64 << 10;
+const LONGEST_TEXT: usize = 256;
+const MOST_LABELS: usize = 64;
+const MOST_OUTPUT: u64 = 64 << 20;
+
+/// Number of a job, as people type it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<u64> for JobId {
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+impl From<JobId> for u64 {
+    fn from(id: JobId) -> Self {
+        id.0
+    }
+}
+
+/// A job to be submitted: one command, run once for each element.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct JobBuilder {
+    /// All but standard input and elements.
+    pub(crate) spec: model::JobSpec,
+    pub(crate) stdin: Bytes,
+    pub(crate) elements: Elements,
+}
+
+impl JobBuilder {
+    /// A program and its arguments, given to it as they are; placeholders such as `{}` are filled in.
+    pub fn command(argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::of(model::Command { argv: argv.into_iter().map(Into::into).collect(), ..Default::default() })
+    }
+
+    /// A script for `sh -c`; values of placeholders are quoted in it.
+    pub fn shell(script: impl Into<String>) -> Self {
+        Self::of(model::Command { argv: vec![script.into()], shell: true, ..Default::default() })
+    }
+
+    fn of(command: model::Command) -> Self {
+        let spec = model::JobSpec { command: Some(command), ..Default::default() };
+        Self { spec, stdin: Bytes::new(), elements: Elements::new() }
+    }
+
+    /// For people. Default: the program's file name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.spec.name = name.into();
+        self
+    }
+
+    /// Default: `default`.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.spec.queue = queue.into();
+        self
+    }
+
+    /// For filters.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.spec.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Higher goes first, -1000 to 1000. Default: 0.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.spec.priority = priority;
+        self
+    }
+
+    /// How many slots of a worker each task takes. Default: 1.
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.resources().slots = slots;
+        self
+    }
+
+    /// An amount of something that a worker offers by name.
+    pub fn resource(mut self, name: impl Into<String>, amount: u64) -> Self {
+        self.resources().named.insert(name.into(), amount);
+        self
+    }
+
+    /// A label that a worker must have.
+    pub fn worker_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.resources().labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// The most that one attempt may take, from process start. Default: no limit.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.spec.timeout_ms = millis(timeout);
+        self
+    }
+
+    /// Between TERM and KILL. Default: 10 s.
+    pub fn kill_grace(mut self, grace: Duration) -> Self {
+        self.spec.kill_grace_ms = millis(grace);
+        self
+    }
+
+    /// How many lost workers a task may see before it fails. Default: 3.
+    pub fn crash_limit(mut self, losses: u32) -> Self {
+        self.spec.crash_limit = losses;
+        self
+    }
+
+    /// How often a failed task is run again. Default: 0.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retry().max_attempts = retries.saturating_add(1);
+        self
+    }
+
+    /// The pause before a second attempt, its growth with each further one, and its limit.
+    /// Default: 1 s, 2, 300 s.
+    pub fn backoff(mut self, first: Duration, multiplier: f64, most: Duration) -> Self {
+        let retry = self.retry();
+        retry.backoff_ms = millis(first);
+        retry.multiplier = multiplier;
+        retry.max_backoff_ms = millis(most);
+        self
+    }
+
+    /// Only these exit codes are worth another attempt. Default: every failure.
+    pub fn retry_exit_codes(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
+        self.retry().exit_codes = codes.into_iter().collect();
+        self
+    }
+
+    /// A variable for the command.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.command_mut().env.insert(name.into(), value.into());
+        self
+    }
+
+    /// An absolute path on the worker. Default: the worker's own directory.
+    pub fn cwd(mut self, path: impl Into<String>) -> Self {
+        self.command_mut().cwd = path.into();
+        self
+    }
+
+    /// Standard input of each task. Default: empty.
+    pub fn stdin(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// What to run the command for. Default: once, without values.
+    pub fn elements(mut self, elements: Elements) -> Self {
+        self.elements = elements;
+        self
+    }
+
+    /// The most tasks of this job that run at once. Default: no limit.
+    pub fn max_parallel(mut self, tasks: u32) -> Self {
+        self.spec.max_parallel = tasks;
+        self
+    }
+
+    /// When more than this many tasks have failed, the rest is skipped. Default: no limit.
+    pub fn max_fails(mut self, tasks: u32) -> Self {
+        self.spec.max_fails = tasks;
+        self.spec.has_max_fails = true;
+        self
+    }
+
+    /// How long the ended job is kept. Default: the coordinator's.
+    pub fn keep(mut self, time: Duration) -> Self {
+        self.spec.keep_ms = millis(time);
+        self
+    }
+
+    /// Another submit with the same key and content is the same job; with other content it is refused.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.spec.idempotency_key = key.into();
+        self
+    }
+
+    /// The most output that is kept of each stream of an attempt. Default: 1 MiB.
+    pub fn output_limit(mut self, bytes: u64) -> Self {
+        self.spec.output_limit_bytes = bytes;
+        self
+    }
+
+    /// How many tasks it will have.
+    ///
+    /// # Errors
+    /// The elements do not fit together, or are too many.
+    pub fn total(&self) -> Result<u32> {
+        self.elements.total()
+    }
+
+    /// All that can be checked without a coordinator: texts and limits, placeholders, elements.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] or [`Error::Template`], naming the first thing that is wrong.
+    pub fn check(&self) -> Result<()> {
+        let spec = &self.spec;
+        let command = spec.command.clone().unwrap_or_default();
+        Template::parse(&command.argv, command.shell, &self.elements.columns())?;
+        if self.elements.total()? == 0 {
+            return wrong("the sources are empty, so there is nothing to run; give at least one element");
+        }
+        check_environment(&command)?;
+        check_texts(spec)?;
+        check_numbers(spec)
+    }
+
+    fn command_mut(&mut self) -> &mut model::Command {
+        self.spec.command.get_or_insert_default()
+    }
+
+    fn resources(&mut self) -> &mut model::Resources {
+        self.spec.resources.get_or_insert_default()
+    }
+
+    fn retry(&mut self) -> &mut model::Retry {
+        self.spec.retry.get_or_insert_default()
+    }
+}
+
+fn check_environment(command: &model::Command) -> Result<()> {
+    for (name, value) in &command.env {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return wrong(format!(
+                "{name:?} is no variable for a command: no empty name, no '=' in it, no NUL byte"
+            ));
+        }
+    }
+    if !command.cwd.is_empty() && (!command.cwd.starts_with('/') || command.cwd.contains('\0')) {
+        return wrong(format!(
+            "the working directory {:?} is not an absolute path; write it from /",
+            command.cwd
+        ));
+    }
+    Ok(())
+}
+
+fn check_texts(spec: &model::JobSpec) -> Result<()> {
+    if spec.name.len() > LONGEST_TEXT {
+        return wrong(format!(
+            "the job's name has {} bytes; at most {LONGEST_TEXT} are allowed",
+            spec.name.len()
+        ));
+    }
+    if spec.idempotency_key.len() > LONGEST_TEXT {
+        let len = spec.idempotency_key.len();
+        return wrong(format!(
+            "the idempotency key has {len} bytes; at most {LONGEST_TEXT} are allowed, so use a hash"
+        ));
+    }
+    if !spec.queue.is_empty() && !is_name(&spec.queue) {
+        let shape = "1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit";
+        return wrong(format!("{:?} is not a queue's name: {shape}", spec.queue));
+    }
+    if spec.labels.len() > MOST_LABELS {
+        return wrong(format!("the job has {} labels; at most {MOST_LABELS} are allowed", spec.labels.len()));
+    }
+    if spec.labels.contains_key("") {
+        return wrong("a label without a name; write KEY=VALUE");
+    }
+    Ok(())
+}
+
+fn check_numbers(spec: &model::JobSpec) -> Result<()> {
+    if !(-1000..=1000).contains(&spec.priority) {
+        return wrong(format!("priority {} is out of range; use -1000 to 1000", spec.priority));
+    }
+    if spec.output_limit_bytes > MOST_OUTPUT {
+        let asked = spec.output_limit_bytes;
+        return wrong(format!(
+            "{asked} bytes of output are too many to keep; at most {MOST_OUTPUT} (64 MiB)"
+        ));
+    }
+    match &spec.retry {
+        Some(retry) if retry.multiplier != 0.0 && !(1.0..=1000.0).contains(&retry.multiplier) => {
+            wrong(format!("backoff cannot grow by {}; use 1 to 1000", retry.multiplier))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The shape of queue and worker names.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+fn wrong<T>(text: impl Into<String>) -> Result<T> {
+    Err(Error::Usage(text.into()))
+}
+
+/// Zero means "default" on the wire, so that the shortest time that can be said is 1 ms.
+fn millis(time: Duration) -> u64 {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    if ms == 0 && !time.is_zero() { 1 } else { ms }
+}

@@ -1,0 +1,26 @@
+//! The types of the protocol, by the names that users of this crate see. Their fields are specified by the
+//! comments of `jobs.proto` and `admin.proto`; enums are read by accessors such as `job.state()`.
+
+use crate::JobId;
+pub use taskq_proto::v1::Elements;
+pub use taskq_proto::v1::{
+    Acted, Blob, Command, Counts, ExplainReply, Filter, Job, JobSpec, JobTasks, LogChunk, Outcome,
+    PurgeQueueReply as Purged, Queue, Range, Reason, Resources, Retry, Selection, Source, Span, State,
+    StatsReply as Stats, Stream, Table, Task, TaskRef, Usage, Worker, outcome, source, worker,
+};
+
+/// Whether nothing will change any more.
+#[must_use]
+pub fn is_terminal(state: State) -> bool {
+    match state {
+        State::Succeeded | State::Failed | State::Cancelled | State::Skipped | State::Expired => true,
+        State::Unspecified | State::Blocked | State::Queued | State::Running | State::Backoff => false,
+    }
+}
+
+/// Whole jobs, to be acted on.
+#[must_use]
+pub fn select(ids: impl IntoIterator<Item = JobId>) -> Selection {
+    let jobs = ids.into_iter().map(|id| JobTasks { job_id: id.0, indices: Vec::new() }).collect();
+    Selection { jobs, filter: None }
+}
