@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use taskq_client::model::{Job, Outcome, State, outcome};
 use thiserror::Error;
 
 /// How this program ends. `TABLE` says what each means to people.
@@ -115,6 +116,107 @@ impl Failure {
     pub(crate) fn io(what: impl std::fmt::Display, cause: &std::io::Error) -> anyhow::Error {
         Failure::new(Exit::InputOutput, format!("{what}: {cause}"))
     }
+}
+
+/// The exit code that an error leads to: the first cause that has one decides.
+pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return failure.exit;
+        }
+        if let Some(cause) = cause.downcast_ref::<taskq_client::Error>() {
+            return of_kind(cause.kind());
+        }
+        if let Some(cause) = cause.downcast_ref::<crate::sources::Error>() {
+            return if cause.is_unreadable() { Exit::InputOutput } else { Exit::Usage };
+        }
+        if let Some(cause) = cause.downcast_ref::<crate::joblog::Error>() {
+            return if cause.is_another_file() { Exit::Usage } else { Exit::InputOutput };
+        }
+        if cause.is::<crate::select::Error>() || cause.is::<crate::words::Error>() {
+            return Exit::Usage;
+        }
+    }
+    Exit::Internal
+}
+
+fn of_kind(kind: taskq_client::Kind) -> Exit {
+    use taskq_client::Kind;
+    match kind {
+        Kind::Usage => Exit::Usage,
+        Kind::NotFound | Kind::Gone => Exit::NotFound,
+        Kind::Conflict => Exit::Conflict,
+        Kind::Unreachable => Exit::Unreachable,
+        Kind::Busy => Exit::Busy,
+        Kind::Unauthorized => Exit::Denied,
+        Kind::Internal => Exit::Internal,
+    }
+}
+
+/// For `Acted.error_code`: a code of gRPC.
+pub(crate) fn of_grpc(code: i32) -> Exit {
+    match code {
+        0 => Exit::Ok,
+        3 => Exit::Usage,
+        5 => Exit::NotFound,
+        6 | 9 | 10 => Exit::Conflict,
+        8 => Exit::Busy,
+        14 => Exit::Unreachable,
+        7 | 16 => Exit::Denied,
+        _ => Exit::Internal,
+    }
+}
+
+/// Where a command's status stands for the task's own, taskq's own failures must not look like one.
+pub(crate) fn attached(exit: Exit, unknown_job: Exit) -> Exit {
+    match exit {
+        Exit::Usage | Exit::Interrupted | Exit::ClosedPipe | Exit::TimedOut | Exit::Ok => exit,
+        Exit::NotFound => unknown_job,
+        _ => Exit::TaskqFailed,
+    }
+}
+
+/// The status that stands for the one task of a job.
+pub(crate) fn of_outcome(outcome: &Outcome) -> Exit {
+    match outcome.kind() {
+        outcome::Kind::Exited => match u8::try_from(outcome.exit_code) {
+            Ok(0) => Exit::Ok,
+            Ok(status) => Exit::Task(status),
+            Err(_) => Exit::TaskqFailed,
+        },
+        outcome::Kind::Signaled => u8::try_from(outcome.signal).map_or(Exit::TaskqFailed, Exit::Signal),
+        outcome::Kind::TimedOut => Exit::TimedOut,
+        outcome::Kind::CannotExecute if outcome.exit_code == 127 => Exit::ProgramNotFound,
+        outcome::Kind::CannotExecute => Exit::CannotExecute,
+        outcome::Kind::Cancelled
+        | outcome::Kind::WorkerLost
+        | outcome::Kind::Skipped
+        | outcome::Kind::Rejected
+        | outcome::Kind::Unspecified => Exit::TaskqFailed,
+    }
+}
+
+/// The status that stands for many tasks: failures outweigh cancelled tasks.
+pub(crate) fn of_jobs<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Exit {
+    let mut exit = Exit::Ok;
+    for job in jobs {
+        match job.state() {
+            State::Succeeded => {}
+            State::Cancelled if exit == Exit::Ok && job.counts.is_none_or(|counts| counts.failed == 0) => {
+                exit = Exit::Cancelled;
+            }
+            State::Unspecified
+            | State::Blocked
+            | State::Queued
+            | State::Running
+            | State::Backoff
+            | State::Failed
+            | State::Cancelled
+            | State::Skipped
+            | State::Expired => exit = Exit::TasksFailed,
+        }
+    }
+    exit
 }
 
 /// The end of `--help`: the table, ready to print.

@@ -1,18 +1,19 @@
-//! The flags that describe a job, shared by `run`, `submit` and `map`, and the spec made of them.
-//! Elements are added by `elements.rs`; the coordinator checks limits again.
+//! The flags that describe a job, shared by `run`, `submit` and `map`, and what is submitted for them.
+//! Limits are checked by the client library, and again by the coordinator.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use taskq_client::{Elements, JobBuilder};
+
 use crate::exit::Failure;
-use crate::pb;
 use crate::quantity::{self, Backoff};
 
 /// What to run, where and how often.
-#[derive(clap::Args, Clone, Debug, Default)]
+#[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Job")]
 pub(crate) struct Args {
     /// Run the command, one argument, as a script with `sh -c`; placeholders are then quoted for sh
@@ -92,13 +93,6 @@ pub(crate) struct Many {
     pub(crate) max_fails: Option<u32>,
 }
 
-/// A spec, and standard input that is still to be stored if it is large.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    pub(crate) spec: pb::JobSpec,
-    pub(crate) stdin: Vec<u8>,
-}
-
 impl Args {
     /// True if the one argument is a script for `sh -c`.
     pub(crate) fn shell(&self) -> bool {
@@ -110,46 +104,63 @@ impl Args {
         self.stdin.as_deref().is_some_and(|path| path.as_os_str() == "-")
     }
 
-    /// Reads files and environment and puts the spec together; `argv` has been checked.
-    pub(crate) fn prepare(&self, argv: Vec<String>, many: &Many) -> anyhow::Result<Prepared> {
-        let backoff = self.backoff;
-        let spec = pb::JobSpec {
-            name: self.name.clone().unwrap_or_default(),
-            queue: self.queue.clone(),
-            labels: self.label.iter().cloned().collect(),
-            priority: self.priority,
-            command: Some(pb::Command {
-                argv,
-                shell: self.shell,
-                env: self.environment()?,
-                cwd: self.directory()?,
-                stdin: vec![].into(),
-                stdin_blob: None,
-            }),
-            elements: None,
-            resources: Some(pb::Resources {
-                slots: self.cpus,
-                named: self.res.iter().cloned().collect(),
-                labels: self.on.iter().cloned().collect(),
-            }),
-            retry: Some(pb::Retry {
-                max_attempts: self.retries + 1,
-                backoff_ms: backoff.map_or(0, |backoff| ms(backoff.first).max(1)),
-                multiplier: backoff.map_or(0.0, |backoff| backoff.multiplier),
-                max_backoff_ms: backoff.map_or(0, |backoff| ms(backoff.most).max(1)),
-                exit_codes: self.retry_on.clone(),
-            }),
-            timeout_ms: self.timeout.map_or(0, ms),
-            kill_grace_ms: self.kill_grace.map_or(0, ms),
-            crash_limit: self.crash_limit.unwrap_or(0),
-            max_parallel: many.max_parallel.unwrap_or(0),
-            max_fails: many.max_fails.unwrap_or(0),
-            has_max_fails: many.max_fails.is_some(),
-            keep_ms: self.keep.map_or(0, ms),
-            idempotency_key: self.idempotency_key.clone().unwrap_or_default(),
-            output_limit_bytes: self.output_limit.unwrap_or(0),
+    /// Reads files and environment and describes the job; `argv` has been checked.
+    pub(crate) fn builder(
+        &self,
+        argv: Vec<String>,
+        many: &Many,
+        elements: Elements,
+    ) -> anyhow::Result<JobBuilder> {
+        let mut job = match (self.shell, argv.first()) {
+            (true, Some(script)) => JobBuilder::shell(script),
+            (true, None) | (false, _) => JobBuilder::command(argv),
         };
-        Ok(Prepared { spec, stdin: self.read_stdin()? })
+        job = job.queue(&self.queue).priority(self.priority).slots(self.cpus).retries(self.retries);
+        job = job.cwd(self.directory()?).stdin(self.read_stdin()?).elements(elements);
+        job = job.retry_exit_codes(self.retry_on.iter().copied());
+        if let Some(name) = &self.name {
+            job = job.name(name);
+        }
+        for (key, value) in &self.label {
+            job = job.label(key, value);
+        }
+        for (name, count) in &self.res {
+            job = job.resource(name, *count);
+        }
+        for (key, value) in &self.on {
+            job = job.worker_label(key, value);
+        }
+        for (key, value) in self.environment()? {
+            job = job.env(key, value);
+        }
+        if let Some(backoff) = self.backoff {
+            job = job.backoff(backoff.first, backoff.multiplier, backoff.most);
+        }
+        if let Some(timeout) = self.timeout {
+            job = job.timeout(timeout);
+        }
+        if let Some(grace) = self.kill_grace {
+            job = job.kill_grace(grace);
+        }
+        if let Some(losses) = self.crash_limit {
+            job = job.crash_limit(losses);
+        }
+        if let Some(keep) = self.keep {
+            job = job.keep(keep);
+        }
+        if let Some(key) = &self.idempotency_key {
+            job = job.idempotency_key(key);
+        }
+        if let Some(bytes) = self.output_limit {
+            job = job.output_limit(bytes);
+        }
+        if let Some(tasks) = many.max_parallel {
+            job = job.max_parallel(tasks);
+        }
+        if let Some(tasks) = many.max_fails {
+            job = job.max_fails(tasks);
+        }
+        Ok(job)
     }
 
     fn directory(&self) -> anyhow::Result<String> {
@@ -162,11 +173,12 @@ impl Args {
         utf8(path.into_os_string(), "the directory")
     }
 
-    fn environment(&self) -> anyhow::Result<HashMap<String, String>> {
-        let mut env = HashMap::new();
+    fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut env = BTreeMap::new();
         if self.env_all {
             // What is not text cannot be sent; a program that needs it can be given it by name, with an error then.
-            let text = |pair: (OsString, OsString)| Some((pair.0.into_string().ok()?, pair.1.into_string().ok()?));
+            let text =
+                |pair: (OsString, OsString)| Some((pair.0.into_string().ok()?, pair.1.into_string().ok()?));
             env.extend(std::env::vars_os().filter_map(text).filter(|(key, _)| !key.starts_with("TASKQ_")));
         }
         for (key, value) in &self.env {
@@ -174,7 +186,11 @@ impl Args {
                 Some(value) => value.clone(),
                 None => match std::env::var_os(key) {
                     Some(value) => utf8(value, &format!("the variable {key}"))?,
-                    None => return Err(Failure::usage(format!("--env {key}: not set here; give it as {key}=VALUE"))),
+                    None => {
+                        return Err(Failure::usage(format!(
+                            "--env {key}: not set here; give it as {key}=VALUE"
+                        )));
+                    }
                 },
             };
             env.insert(key.clone(), value);
@@ -185,7 +201,8 @@ impl Args {
     fn read_stdin(&self) -> anyhow::Result<Vec<u8>> {
         let Some(path) = &self.stdin else { return Ok(vec![]) };
         if path.as_os_str() != "-" {
-            return std::fs::read(path).map_err(|cause| Failure::io(format!("--stdin {}", path.display()), &cause));
+            return std::fs::read(path)
+                .map_err(|cause| Failure::io(format!("--stdin {}", path.display()), &cause));
         }
         let mut bytes = Vec::new();
         let read = std::io::stdin().lock().read_to_end(&mut bytes);
@@ -206,7 +223,9 @@ pub(crate) fn argv(words: Vec<OsString>, shell: bool) -> anyhow::Result<Vec<Stri
     }
     match argv.first().map(String::as_str) {
         None => Err(Failure::usage("a command is missing; put it last, as in: taskq run -- echo hi")),
-        Some("") => Err(Failure::usage("the command is empty; put the program first, as in: taskq run -- echo hi")),
+        Some("") => {
+            Err(Failure::usage("the command is empty; put the program first, as in: taskq run -- echo hi"))
+        }
         Some(_) if shell && argv.len() > 1 => Err(Failure::usage(
             "-c takes the whole script as one argument; quote it, as in: taskq run -c 'sort | uniq -c'",
         )),
@@ -216,12 +235,11 @@ pub(crate) fn argv(words: Vec<OsString>, shell: bool) -> anyhow::Result<Vec<Stri
 
 fn utf8(text: OsString, what: &str) -> anyhow::Result<String> {
     text.into_string().map_err(|text| {
-        Failure::usage(format!("{what} {:?} is not UTF-8; give such names as values (`:::`, --each-null)", text))
+        Failure::usage(format!(
+            "{what} {:?} is not UTF-8; give such names as values (`:::`, --each-null)",
+            text
+        ))
     })
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -235,7 +253,9 @@ mod tests {
     #[test]
     fn a_command_must_be_runnable() {
         assert_eq!(argv(words(&["echo", ""]), false).expect("fine"), ["echo", ""]);
-        for (bad, shell) in [(&[][..], false), (&[""][..], false), (&["a", "b"][..], true), (&["a\0"][..], false)] {
+        for (bad, shell) in
+            [(&[][..], false), (&[""][..], false), (&["a", "b"][..], true), (&["a\0"][..], false)]
+        {
             assert!(argv(words(bad), shell).is_err(), "{bad:?} must be refused");
         }
     }

@@ -10,7 +10,17 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 const HEADER: [&str; 11] = [
-    "Seq", "Host", "Starttime", "JobRuntime", "Exitval", "Signal", "State", "Attempt", "Job", "PeakRSS", "Command",
+    "Seq",
+    "Host",
+    "Starttime",
+    "JobRuntime",
+    "Exitval",
+    "Signal",
+    "State",
+    "Attempt",
+    "Job",
+    "PeakRSS",
+    "Command",
 ];
 
 /// One ended task.
@@ -36,12 +46,27 @@ pub(crate) struct Line {
 /// What went wrong with a job log.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
-    #[error("cannot open job log {path}")]
-    Open { path: PathBuf, #[source] cause: std::io::Error },
-    #[error("cannot write job log {path}")]
-    Write { path: PathBuf, #[source] cause: csv::Error },
-    #[error("{path} is not a job log of taskq: line {line}: {problem}")]
+    #[error("cannot open job log {}", .path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("cannot write job log {}", .path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        cause: csv::Error,
+    },
+    #[error("{} is not a job log of taskq: line {line}: {problem}", .path.display())]
     Format { path: PathBuf, line: u64, problem: String },
+}
+
+impl Error {
+    /// True if the file is something else than a job log.
+    pub(crate) fn is_another_file(&self) -> bool {
+        matches!(self, Error::Format { .. })
+    }
 }
 
 /// An open job log.
@@ -59,7 +84,8 @@ impl Writer {
         let options = if append { options.append(true) } else { options.write(true).truncate(true) };
         let file = options.open(path).map_err(fail)?;
         let empty = file.metadata().map_err(fail)?.len() == 0;
-        let csv = csv::WriterBuilder::new().delimiter(b'\t').quote_style(csv::QuoteStyle::Never).from_writer(file);
+        let csv =
+            csv::WriterBuilder::new().delimiter(b'\t').quote_style(csv::QuoteStyle::Never).from_writer(file);
         let mut writer = Writer { path: path.to_owned(), csv };
         if empty {
             writer.csv.write_record(HEADER).map_err(|cause| Error::Write { path: path.to_owned(), cause })?;
@@ -119,7 +145,8 @@ impl Earlier {
     }
 
     fn parse(path: &Path, from: impl Read) -> Result<Earlier, Error> {
-        let bad = |line, problem: &str| Error::Format { path: path.to_owned(), line, problem: problem.to_owned() };
+        let bad =
+            |line, problem: &str| Error::Format { path: path.to_owned(), line, problem: problem.to_owned() };
         let mut reader =
             csv::ReaderBuilder::new().delimiter(b'\t').quoting(false).flexible(true).from_reader(from);
         let header = reader.headers().map_err(|cause| bad(1, &cause.to_string()))?.clone();
@@ -135,13 +162,15 @@ impl Earlier {
             let line = n as u64 + 2;
             let record = record.map_err(|cause| bad(line, &cause.to_string()))?;
             // The last line of a killed run may be cut short: that task counts as not run.
-            let (Some(exit), Some(signal), Some(command)) = (record.get(exit), record.get(signal), record.get(command))
+            let (Some(exit), Some(signal), Some(command)) =
+                (record.get(exit), record.get(signal), record.get(command))
             else {
                 continue;
             };
             let number = record.get(seq).and_then(|text| text.parse().ok()).filter(|seq| *seq > 0);
             let seq = number.ok_or_else(|| bad(line, "Seq is not a number from 1"))?;
-            let succeeded = state.and_then(|state| record.get(state)).is_none_or(|state| state == "succeeded");
+            let succeeded =
+                state.and_then(|state| record.get(state)).is_none_or(|state| state == "succeeded");
             let ok = exit == "0" && signal == "0" && succeeded;
             ended.insert(seq, End { ok, command: command.to_owned() });
         }
@@ -184,8 +213,10 @@ mod tests {
     fn a_log_is_read_back_and_the_last_line_counts() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("jobs.tsv");
-        for run in [vec![line(1, 0, "gzip 'a\tb'"), line(2, 1, "gzip c"), line(3, 9, "x")], vec![line(2, 0, "gzip c")]]
-        {
+        for run in [
+            vec![line(1, 0, "gzip 'a\tb'"), line(2, 1, "gzip c"), line(3, 9, "x")],
+            vec![line(2, 0, "gzip c")],
+        ] {
             let mut writer = Writer::open(&path, true).expect("open");
             for line in &run {
                 writer.add(line).expect("add");
@@ -195,7 +226,10 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("read");
         assert_eq!(text.lines().count(), 5, "one header, four lines:\n{text}");
         assert!(text.starts_with("Seq\tHost\tStarttime\tJobRuntime\tExitval\tSignal\t"), "{text}");
-        assert!(text.contains("1\tw1\t1700000000.250\t0.500\t0\t0\tsucceeded\t1\t7\t4096\tgzip 'a\\tb'\n"), "{text}");
+        assert!(
+            text.contains("1\tw1\t1700000000.250\t0.500\t0\t0\tsucceeded\t1\t7\t4096\tgzip 'a\\tb'\n"),
+            "{text}"
+        );
 
         let earlier = Earlier::read(&path).expect("parse");
         assert_eq!(earlier.done(false).collect::<Vec<_>>(), [1, 2, 3]);
@@ -217,7 +251,10 @@ mod tests {
     #[test]
     fn another_file_is_refused() {
         for text in ["hello\nworld\n", "", "Seq\tExitval\tSignal\tCommand\nx\t0\t0\ty\n"] {
-            assert!(Earlier::parse(Path::new("log"), text.as_bytes()).is_err() || text.is_empty(), "{text:?}");
+            assert!(
+                Earlier::parse(Path::new("log"), text.as_bytes()).is_err() || text.is_empty(),
+                "{text:?}"
+            );
         }
     }
 }

@@ -89,7 +89,12 @@ pub(crate) fn rows<V: View>(screen: &Screen, rows: &[V]) -> anyhow::Result<()> {
 }
 
 /// Prints one thing in full: `lines` for people, the value itself as JSON.
-pub(crate) fn one(screen: &Screen, schema: &str, value: &impl Serialize, lines: &[String]) -> anyhow::Result<()> {
+pub(crate) fn one(
+    screen: &Screen,
+    schema: &str,
+    value: &impl Serialize,
+    lines: &[String],
+) -> anyhow::Result<()> {
     let mut out = Out::new();
     let written = match screen.format {
         Format::Json => out.json(&versioned(schema, value)?, true),
@@ -138,10 +143,14 @@ fn tsv(
 }
 
 fn table(out: &mut Out, screen: &Screen, columns: &[Column], rows: Vec<Vec<String>>) -> io::Result<()> {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|cells| cells.iter().map(|cell| text::visible(cell).into_owned()).collect()).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|cells| cells.iter().map(|cell| text::visible(cell).into_owned()).collect())
+        .collect();
     let natural: Vec<usize> = (0..columns.len())
-        .map(|n| rows.iter().map(|cells| text::width(&cells[n])).chain([columns[n].title.len()]).max().unwrap_or(0))
+        .map(|n| {
+            rows.iter().map(|cells| text::width(&cells[n])).chain([columns[n].title.len()]).max().unwrap_or(0)
+        })
         .collect();
     let layout = layout(columns, &natural, screen.columns);
     if screen.headers {
@@ -150,7 +159,8 @@ fn table(out: &mut Out, screen: &Screen, columns: &[Column], rows: Vec<Vec<Strin
         out.line(&screen.paint.bold(&header))?;
     }
     for cells in &rows {
-        let paint = |title: &str, cell: String| if title == "STATE" { screen.paint.state(&cell) } else { cell };
+        let paint =
+            |title: &str, cell: String| if title == "STATE" { screen.paint.state(&cell) } else { cell };
         out.line(&aligned(columns, &layout, cells, paint))?;
     }
     Ok(())
@@ -171,7 +181,9 @@ fn layout(columns: &[Column], natural: &[usize], available: usize) -> Vec<Option
             _ => 0,
         };
         let widest = (0..columns.len()).max_by_key(|n| slack(*n)).filter(|n| slack(*n) > 0);
-        if (0..columns.len()).map(slack).sum::<usize>() >= excess && let Some(n) = widest {
+        if (0..columns.len()).map(slack).sum::<usize>() >= excess
+            && let Some(n) = widest
+        {
             let cut = slack(n).min(excess);
             widths[n] = widths[n].map(|width| width - cut);
             continue;
@@ -232,7 +244,8 @@ impl Out {
 
     /// One line of JSON for one row of a list: `taskq.v1.jobs` becomes `taskq.v1.job`.
     pub(crate) fn record(&mut self, schema: &str, row: &impl Serialize) -> io::Result<()> {
-        let document = versioned(schema.strip_suffix('s').unwrap_or(schema), row).map_err(io::Error::other)?;
+        let document =
+            versioned(schema.strip_suffix('s').unwrap_or(schema), row).map_err(io::Error::other)?;
         self.json(&document, false)
     }
 

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use taskq_client::model::Counts;
 
-use crate::pb;
 use crate::screen::Screen;
 use crate::text;
 
@@ -39,6 +39,11 @@ impl Args {
     /// True if the user asked for progress in so many words.
     pub(crate) fn asked(self) -> bool {
         self.bar || matches!(self.progress, Style::Bar | Style::Plain)
+    }
+
+    /// No progress at all.
+    pub(crate) fn none() -> Args {
+        Args { progress: Style::None, bar: false }
     }
 
     fn style(self) -> Style {
@@ -85,7 +90,7 @@ impl Progress {
     }
 
     /// Shows the counts if it is time to.
-    pub(crate) fn update(&mut self, counts: &pb::Counts) {
+    pub(crate) fn update(&mut self, counts: &Counts) {
         let now = Instant::now();
         let ended = ended(counts);
         let before = *self.ended_before.get_or_insert(ended);
@@ -103,7 +108,13 @@ impl Progress {
             return;
         }
         self.drawn = Some(now);
-        let line = render(&self.label, counts, ended - before.min(ended), now - self.began, self.style == Style::Bar);
+        let line = render(
+            &self.label,
+            counts,
+            ended - before.min(ended),
+            now - self.began,
+            self.style == Style::Bar,
+        );
         let mut to = std::io::stderr().lock();
         // A closed standard error must not end the command: it carries no data.
         let _ = match self.style {
@@ -135,12 +146,12 @@ impl Drop for Progress {
 }
 
 /// How many tasks have ended, however.
-pub(crate) fn ended(counts: &pb::Counts) -> u32 {
+pub(crate) fn ended(counts: &Counts) -> u32 {
     counts.succeeded + counts.failed + counts.cancelled + counts.skipped + counts.expired
 }
 
 /// `43 fetch  [####----]  5,812/10,000  412/s  14 running  9 failed  eta 10s`
-fn render(label: &str, counts: &pb::Counts, ended_since: u32, elapsed: Duration, bar: bool) -> String {
+fn render(label: &str, counts: &Counts, ended_since: u32, elapsed: Duration, bar: bool) -> String {
     const CELLS: u64 = 18;
     let done = ended(counts);
     let mut line = text::visible(label).into_owned();
@@ -189,10 +200,13 @@ mod tests {
 
     #[test]
     fn a_line_says_how_far_how_fast_and_how_long() {
-        let counts = pb::Counts { total: 10_000, running: 14, succeeded: 5_803, failed: 9, ..Default::default() };
+        let counts = Counts { total: 10_000, running: 14, succeeded: 5_803, failed: 9, ..Default::default() };
         let line = render("43 fetch", &counts, 4_120, Duration::from_secs(10), true);
-        assert_eq!(line, "43 fetch  [##########--------]  5,812/10,000  412/s  14 running  9 failed  eta 10s");
-        let plain = render("43 x", &pb::Counts::default(), 0, Duration::ZERO, false);
+        assert_eq!(
+            line,
+            "43 fetch  [##########--------]  5,812/10,000  412/s  14 running  9 failed  eta 10s"
+        );
+        let plain = render("43 x", &Counts::default(), 0, Duration::ZERO, false);
         assert_eq!(plain, "43 x  0/0");
     }
 

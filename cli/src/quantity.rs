@@ -16,8 +16,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
-        let number: f64 =
-            number.parse().map_err(|_| format!("{text:?} is not a duration (examples: 500ms, 90s, 1h30m)"))?;
+        let number: f64 = number
+            .parse()
+            .map_err(|_| format!("{text:?} is not a duration (examples: 500ms, 90s, 1h30m)"))?;
         let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         total_ms += number * unit_ms(unit, text)?;
@@ -45,7 +46,8 @@ fn unit_ms(unit: &str, text: &str) -> Result<f64, String> {
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a size (examples: 4096, 64K, 10M)"))?;
+    let number: u64 =
+        number.parse().map_err(|_| format!("{text:?} is not a size (examples: 4096, 64K, 10M)"))?;
     let factor: u64 = match unit {
         "" | "B" => 1,
         "k" | "K" | "KiB" => 1 << 10,
@@ -66,8 +68,9 @@ pub(crate) struct Backoff {
 
 /// `exp:1s..5m` doubles from the first pause up to the last; `fixed:10s` always pauses the same.
 pub(crate) fn backoff(text: &str) -> Result<Backoff, String> {
-    let (kind, amounts) =
-        text.split_once(':').ok_or_else(|| format!("{text:?} is no backoff (examples: exp:1s..5m, fixed:10s)"))?;
+    let (kind, amounts) = text
+        .split_once(':')
+        .ok_or_else(|| format!("{text:?} is no backoff (examples: exp:1s..5m, fixed:10s)"))?;
     match kind {
         "fixed" => {
             let pause = duration(amounts)?;
@@ -119,9 +122,14 @@ mod tests {
 
     #[test]
     fn durations_are_what_people_type() {
-        for (text, ms) in
-            [("500ms", 500), ("90", 90_000), ("1.5s", 1_500), ("1h30m", 5_400_000), ("2d", 172_800_000), ("0", 0)]
-        {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("90", 90_000),
+            ("1.5s", 1_500),
+            ("1h30m", 5_400_000),
+            ("2d", 172_800_000),
+            ("0", 0),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "s", "-1s", "1y", "1..5s", "5 s", "99999999w"] {

@@ -41,7 +41,9 @@ pub(crate) enum Typed {
 
 /// What is wrong with a selector, and where. Positions count characters from 1.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("bad selector {text:?}: {problem} at position {position} (examples: 42, 42.7, 42.1-5,9, last, last~1, -)")]
+#[error(
+    "bad selector {text:?}: {problem} at position {position} (examples: 42, 42.7, 42.1-5,9, last, last~1, -)"
+)]
 pub(crate) struct Error {
     text: String,
     problem: &'static str,

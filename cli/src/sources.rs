@@ -1,11 +1,12 @@
 //! Where the elements of a job come from: `:::` values, files of lines, CSV, JSON lines, ranges of numbers.
-//! Reads and checks them; `job.rs` puts them into what is submitted.
+//! Reads and checks them; the client library keeps and sends them.
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use taskq_client::{Elements, Source};
 use thiserror::Error;
 
 use self::array::Array;
@@ -13,64 +14,30 @@ use self::array::Array;
 mod array;
 mod format;
 
-/// One source of elements.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// `count` numbers from `start`, `step` apart.
-    Range { start: u64, step: u64, count: u32 },
-    /// Rows of fields, one after another; without `columns` each row is one unnamed field.
-    Rows { columns: Vec<String>, fields: Vec<Vec<u8>> },
-}
-
-impl Source {
-    /// How many elements it has.
-    pub(crate) fn count(&self) -> usize {
-        match self {
-            Source::Range { count, .. } => *count as usize,
-            Source::Rows { columns, fields } => fields.len() / columns.len().max(1),
-        }
-    }
-
-    /// How many fields each element has.
-    pub(crate) fn width(&self) -> usize {
-        match self {
-            Source::Range { .. } => 1,
-            Source::Rows { columns, .. } => columns.len().max(1),
-        }
-    }
-
-    /// The names of the fields; "" for one without a name.
-    pub(crate) fn columns(&self) -> Vec<String> {
-        match self {
-            Source::Rows { columns, .. } if !columns.is_empty() => columns.clone(),
-            Source::Range { .. } | Source::Rows { .. } => vec![String::new()],
-        }
-    }
-
-    /// The fields of element `n`, which must exist.
-    pub(crate) fn row(&self, n: usize) -> Vec<Vec<u8>> {
-        match self {
-            Source::Range { start, step, .. } => vec![(start + step * n as u64).to_string().into_bytes()],
-            Source::Rows { fields, .. } => fields[n * self.width()..][..self.width()].to_vec(),
-        }
-    }
-}
-
 /// What a source may be wrong about.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     #[error("cannot read {}", .path.display())]
-    Read { path: PathBuf, #[source] cause: std::io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("{}, line {line}: {problem}", .path.display())]
     Line { path: PathBuf, line: usize, problem: String },
     #[error("{}: {problem}", .path.display())]
     File { path: PathBuf, problem: String },
     #[error("`{0}` needs values after it")]
     NoValues(&'static str),
-    #[error("a value after `:::` contains a NUL byte, which no command can receive")]
-    Nul,
     #[error("standard input can be the source of one option only")]
     StdinTwice,
+}
+
+impl Error {
+    /// True if a file could not be read; otherwise what it says is wrong.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Error::Read { .. })
+    }
 }
 
 /// The flags that name sources.
@@ -94,33 +61,42 @@ pub(crate) struct Args {
     array: Vec<Array>,
     /// Combine the sources side by side instead of as a product; all must have the same length
     #[arg(long)]
-    pub(crate) zip: bool,
+    zip: bool,
 }
 
 impl Args {
     /// Reads everything, in this order: `trailing` (from `:::`), lines, NUL records, CSV, JSON, ranges.
-    pub(crate) fn read(&self, trailing: Vec<Trailing>) -> Result<Vec<Source>, Error> {
+    pub(crate) fn read(&self, trailing: Vec<Trailing>) -> Result<Elements, Error> {
         let mut files = Files::default();
-        let mut sources = Vec::new();
+        let mut elements = Elements::new();
         for one in trailing {
-            sources.push(one.read(&mut files)?);
+            elements = match one {
+                Trailing::Values(values) => elements.items(values.iter().map(|value| value.as_bytes())),
+                Trailing::File(path) => elements.source(format::lines(&path, &files.read(&path)?)?),
+            };
         }
         for path in &self.each_line {
-            sources.push(format::lines(path, &files.read(path)?)?);
+            elements = elements.source(format::lines(path, &files.read(path)?)?);
         }
         for path in &self.each_null {
-            sources.push(format::records(&files.read(path)?));
+            elements = elements.source(format::records(path, &files.read(path)?)?);
         }
         for path in &self.csv {
-            sources.push(format::csv_records(path, &files.read(path)?)?);
+            elements = elements.source(format::csv_records(path, &files.read(path)?)?);
         }
         for path in &self.jsonl {
-            sources.push(format::json_lines(path, &files.read(path)?)?);
+            elements = elements.source(format::json_lines(path, &files.read(path)?)?);
         }
         for array in &self.array {
-            sources.push(Source::Range { start: array.first, step: array.step, count: array.count });
+            elements = elements.range(array.first, array.step, array.count);
         }
-        Ok(sources)
+        Ok(if self.zip { elements.zip() } else { elements })
+    }
+
+    /// True if one of them is standard input.
+    pub(crate) fn takes_stdin(&self) -> bool {
+        let files = [&self.each_line, &self.each_null, &self.csv, &self.jsonl];
+        files.into_iter().flatten().any(|path| path.as_os_str() == "-")
     }
 
     /// The `%PARALLEL` of `--array`: the smallest one counts.
@@ -134,18 +110,6 @@ impl Args {
 pub(crate) enum Trailing {
     Values(Vec<OsString>),
     File(PathBuf),
-}
-
-impl Trailing {
-    fn read(self, files: &mut Files) -> Result<Source, Error> {
-        match self {
-            Trailing::Values(values) if values.iter().any(|value| value.as_bytes().contains(&0)) => Err(Error::Nul),
-            Trailing::Values(values) => {
-                Ok(Source::Rows { columns: vec![], fields: values.into_iter().map(OsString::into_vec).collect() })
-            }
-            Trailing::File(path) => format::lines(&path, &files.read(&path)?),
-        }
-    }
 }
 
 /// Splits a command line at its first `:::` or `::::`.
@@ -207,15 +171,5 @@ mod tests {
         assert_eq!(sources, [Trailing::Values(vec![])]);
         assert!(split(words("x ::::")).is_err(), "a file is missing");
         assert_eq!(split(words("x")).expect("split").1, []);
-    }
-
-    #[test]
-    fn rows_are_cut_by_their_columns() {
-        let fields = [b"a", b"b", b"c", b"d"].map(|field| field.to_vec()).to_vec();
-        let source = Source::Rows { columns: vec!["x".into(), "y".into()], fields };
-        assert_eq!((source.count(), source.width()), (2, 2));
-        assert_eq!(source.row(1), [b"c".to_vec(), b"d".to_vec()]);
-        let range = Source::Range { start: 5, step: 2, count: 3 };
-        assert_eq!((range.count(), range.row(2)), (3, vec![b"9".to_vec()]));
     }
 }

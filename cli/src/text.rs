@@ -68,8 +68,10 @@ fn civil(days: u64) -> (u64, u64, u64) {
 /// Control characters, escaped: a job's name must not be able to move the cursor or retitle the window.
 /// Also what reverses the direction of text.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    let harmful =
-        |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     if !text.contains(harmful) {
         return Cow::Borrowed(text);
     }
@@ -93,7 +95,10 @@ pub(crate) fn harmless(bytes: &[u8], colour: bool) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = text.as_ref();
     while let Some(c) = rest.chars().next() {
-        if c == '\u{1b}' && colour && let Some(length) = colour_sequence(rest) {
+        if c == '\u{1b}'
+            && colour
+            && let Some(length) = colour_sequence(rest)
+        {
             safe.push_str(&rest[..length]);
             rest = &rest[length..];
             continue;
@@ -112,6 +117,21 @@ fn colour_sequence(text: &str) -> Option<usize> {
     let body = text.strip_prefix("\u{1b}[")?;
     let parameters = body.find(|c: char| !c.is_ascii_digit() && c != ';')?;
     body[parameters..].starts_with('m').then_some(2 + parameters + 1)
+}
+
+/// RFC 4648, with padding.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |n: usize| u32::from(group.get(n).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for n in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * n) & 63) as usize];
+            text.push(if n <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
 }
 
 /// How many columns of a terminal the text takes.
@@ -169,6 +189,15 @@ mod tests {
         assert_eq!(harmless(red, true), "\u{1b}[31mred\u{1b}[0m \\u{1b}[2J\n");
         assert_eq!(harmless(red, false), "\\u{1b}[31mred\\u{1b}[0m \\u{1b}[2J\n");
         assert_eq!(harmless(b"\x1b[", true), "\\u{1b}[");
+    }
+
+    #[test]
+    fn base64_pads() {
+        assert_eq!(
+            ["", "f", "fo", "foo", "foob"].map(|t| base64(t.as_bytes())),
+            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]
+        );
+        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
     }
 
     #[test]

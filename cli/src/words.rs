@@ -38,7 +38,12 @@ pub(crate) fn split(text: &str) -> Result<Vec<String>, Error> {
     Ok(words)
 }
 
-fn quoted(chars: &mut std::str::CharIndices, quote: char, position: usize, word: &mut String) -> Result<(), Error> {
+fn quoted(
+    chars: &mut std::str::CharIndices,
+    quote: char,
+    position: usize,
+    word: &mut String,
+) -> Result<(), Error> {
     while let Some((_, c)) = chars.next() {
         match c {
             _ if c == quote => return Ok(()),

@@ -16,7 +16,8 @@ impl FromStr for Array {
 
     fn from_str(text: &str) -> Result<Array, String> {
         let number = |part: &str, what: &str| {
-            part.parse::<u64>().map_err(|_| format!("{what} {part:?} in {text:?} is not a number (example: 1-1000:2%50)"))
+            part.parse::<u64>()
+                .map_err(|_| format!("{what} {part:?} in {text:?} is not a number (example: 1-1000:2%50)"))
         };
         let (range, parallel) = match text.split_once('%') {
             Some((range, parallel)) => (range, Some(number(parallel, "the limit")?)),
@@ -35,7 +36,8 @@ impl FromStr for Array {
             return Err(format!("the step of {text:?} must be at least 1"));
         }
         let count = (last - first) / step + 1;
-        let count = u32::try_from(count).map_err(|_| format!("{text:?} has more than 4,294,967,295 elements"))?;
+        let count =
+            u32::try_from(count).map_err(|_| format!("{text:?} has more than 4,294,967,295 elements"))?;
         let parallel = match parallel {
             Some(0) => return Err(format!("the limit of {text:?} must be at least 1")),
             Some(limit) => Some(u32::try_from(limit).unwrap_or(u32::MAX)),
@@ -60,7 +62,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "-", "5-1", "1-5:0", "1-5%0", "1-5%", "a-b", "1-", "0-4294967295", "1-5:2:3", "-1-5"] {
+        for text in ["", "-", "5-1", "1-5:0", "1-5%0", "1-5%", "a-b", "1-", "0-4294967295", "1-5:2:3", "-1-5"]
+        {
             assert!(text.parse::<Array>().is_err(), "{text:?} must be refused");
         }
     }
