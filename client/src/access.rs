@@ -148,7 +148,14 @@ impl Access {
                 Ok(Self { addr, token, origin: Origin { addr: from, token: token_from } })
             }
             (Some((addr, from)), None) => Self::with_token_of_file(addr, from, file, env),
-            (None, _) if file.is_some() => Self::read(&file.unwrap_or_default()),
+            (None, _) if file.is_some() => {
+                let mut found = Self::read(&file.unwrap_or_default())?;
+                if let Some(path) = &sources.token_file {
+                    found.token = read_token(path)?;
+                    found.origin.token = Place::File(path.clone());
+                }
+                Ok(found)
+            }
             (None, Some((token, from))) => Ok(Self {
                 addr: DEFAULT_ADDR.into(),
                 token,
@@ -373,6 +380,11 @@ mod tests {
         let flag = world.file("flag.toml", "h:4", "flag");
         let sources = Sources { access_file: Some(flag), ..Sources::default() };
         assert_eq!(world.find(&sources).unwrap().token.reveal(), "flag", "a flag beats every variable");
+        let token_file = world.dir.path().join("token");
+        std::fs::write(&token_file, "from-file\n").unwrap();
+        std::fs::set_permissions(&token_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let found = world.find(&Sources { token_file: Some(token_file), ..sources }).unwrap();
+        assert_eq!((found.addr.as_str(), found.token.reveal()), ("h:4", "from-file"));
         assert_eq!(world.find(&addr("h:5")).unwrap().addr, "h:5");
     }
 

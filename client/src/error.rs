@@ -147,10 +147,10 @@ impl Error {
             }
             Error::NoCoordinator { .. } | Error::Unreachable { .. } => Kind::Unreachable,
             Error::NotFound(_) => Kind::NotFound,
-            Error::Gone(_) => Kind::Gone,
+            Error::Gone(_) | Error::Lagged(_) => Kind::Gone,
             Error::Conflict(_) => Kind::Conflict,
             Error::Busy(_) => Kind::Busy,
-            Error::Lagged(_) | Error::Internal(_) => Kind::Internal,
+            Error::Internal(_) => Kind::Internal,
         }
     }
 
@@ -182,6 +182,11 @@ impl Error {
             Code::NotFound if message.contains("EXPIRED") => Self::Gone(text()),
             Code::NotFound => Self::NotFound(text()),
             Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => Self::Conflict(text()),
+            // The words of tonic's decoder, on whichever side refused.
+            Code::OutOfRange | Code::ResourceExhausted if message.contains("message length too large") => {
+                let advice = "upload large values (elements, standard input), or submit in smaller parts";
+                Self::Usage(format!("the message is too large ({message}); {advice}"))
+            }
             Code::ResourceExhausted => Self::Busy(text()),
             Code::OutOfRange => Self::Lagged(text()),
             Code::Unauthenticated | Code::PermissionDenied => {

@@ -51,5 +51,5 @@ pub use list::{Jobs, TaskQuery, Tasks};
 pub use model::{is_terminal, select};
 pub use ordered::InOrder;
 pub use results::{End, Results, ResultsQuery};
-pub use retry::{Options, Trouble};
+pub use retry::{Listener, Options, Trouble};
 pub use submit_many::SubmitMany;

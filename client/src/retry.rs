@@ -9,6 +9,9 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// What is called with each [`Trouble`]; from any thread, and not to block.
+pub type Listener = Arc<dyn Fn(&Trouble) + Send + Sync>;
+
 /// How a [`crate::Client`] behaves while the coordinator is away.
 #[derive(Clone)]
 pub struct Options {
@@ -17,7 +20,7 @@ pub struct Options {
     /// How long a submit or an act is tried again, with the same request id. Default: 60 s.
     pub submit_patience: Duration,
     /// Told when the coordinator goes away and when it is back. The library itself prints nothing.
-    pub on_trouble: Option<Arc<dyn Fn(&Trouble) + Send + Sync>>,
+    pub on_trouble: Option<Listener>,
 }
 
 impl Default for Options {

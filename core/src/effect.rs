@@ -279,7 +279,9 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The idempotency key stands for another payload.
-    #[error("idempotency key {key:?} belongs to job {job} with another payload; use a new key, or the same payload")]
+    #[error(
+        "idempotency key {key:?} belongs to job {job} with another payload; use a new key, or the same payload"
+    )]
     KeyTaken {
         /// The key.
         key: Arc<str>,

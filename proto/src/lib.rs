@@ -3,7 +3,12 @@
 //! `worker/src/session.rs` and `client/src/convert.rs` for those.
 
 /// Version 1 of the protocol.
-#[expect(missing_docs, reason = "the comments of the .proto files are the documentation")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the comments of the .proto files are the documentation"
+)]
 pub mod v1 {
     tonic::include_proto!("taskq.v1");
 }

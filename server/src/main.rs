@@ -1,1 +1,76 @@
-fn main() {}
+//! `taskq-server`: reads the command line, opens the coordinator, serves until told to stop, and says how it ended.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use taskq_server::{
+    Error,
+    config::{Args, LogFormat},
+    store,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    log(args.log_format);
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(code(&error))
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let config = args.check()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+            anyhow::Error::new(Error::Listen(error)).context(format!(
+                "cannot listen on {}; is another taskq-server running? choose another --listen",
+                args.listen
+            ))
+        })?;
+        let coordinator = taskq_server::open(config, listener)?;
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let shutdown = async move {
+            // Cancel-safe: a signal that loses is of no use any more.
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        Ok(coordinator.serve(shutdown).await?)
+    })
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("TASKQ_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
+
+/// The documented exit codes.
+fn code(error: &anyhow::Error) -> u8 {
+    if error.is::<taskq_server::config::Error>() {
+        return 78;
+    }
+    match error.downcast_ref::<Error>() {
+        Some(Error::Store(store::Error::Locked { .. })) => 75,
+        Some(Error::Store(store::Error::Corrupt { .. } | store::Error::Newer { .. }) | Error::Access(_)) => {
+            78
+        }
+        Some(Error::Store(store::Error::Full { .. } | store::Error::Io { .. })) => 74,
+        Some(Error::Listen(_)) => 69,
+        Some(Error::Serve(_)) | None => 70,
+    }
+}

@@ -1,1 +1,35 @@
-//! placeholder
+//! The harness of taskq's whole-system tests: real binaries as real processes, driven from outside.
+//!
+//! Reading order: [`Cluster`] is what a test starts with; [`Taskq`] runs the command line against it; [`Api`] speaks
+//! gRPC where a test needs more than the command line says; [`wait`] is the only way in which a test waits.
+//! [`Ledger`] counts what tasks really did, [`procs`] looks at processes, [`Disk`] makes file systems to break,
+//! [`FakeWorker`] speaks the worker protocol without running anything, [`Proxy`] is a cable that can be pulled.
+//!
+//! The harness knows the system only through its command lines, its files and its wire contract.
+
+pub mod api;
+pub mod binaries;
+pub mod cluster;
+pub mod daemon;
+pub mod disk;
+pub mod fake_worker;
+pub mod h2raw;
+pub mod ledger;
+pub mod load;
+pub mod need;
+pub mod procs;
+pub mod proxy;
+pub mod seed;
+pub mod spec;
+pub mod taskq;
+pub mod wait;
+
+pub use api::Api;
+pub use cluster::{Access, Cluster, Setup};
+pub use daemon::Daemon;
+pub use disk::Disk;
+pub use fake_worker::FakeWorker;
+pub use ledger::Ledger;
+pub use proxy::Proxy;
+pub use seed::Seed;
+pub use taskq::{Run, Taskq};

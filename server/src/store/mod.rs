@@ -3,6 +3,31 @@
 //! [`Store`] is synchronous. `commit` is called from one thread only (`coordinator/commit.rs`); reads come from any
 //! thread and see what has been committed, nothing else. Which facts exist and how they supersede each other is
 //! said at [`taskq_core::effect::Write`].
+//!
+//! The durable store, outermost first: `log` (the store), `writer` and `reader`, `clean` (housekeeping), `recover`
+//! (opening), `index` (where everything is), `part` and `entries` (a commit in pieces), `codec` (facts as bytes), `guard`,
+//! `witness`, `space` and `lock` (the directory), `sled` (the engine).
+
+mod blobs;
+mod clean;
+mod codec;
+mod entries;
+mod guard;
+mod index;
+mod lock;
+mod log;
+mod memory;
+mod part;
+mod quiet;
+mod reader;
+mod recover;
+mod retention;
+mod sled;
+mod space;
+mod table;
+mod trouble;
+mod witness;
+mod writer;
 
 use std::{fmt, io, path::PathBuf};
 
@@ -15,6 +40,11 @@ use taskq_core::{
     job::{Counts, End},
 };
 
+pub use clean::Tuning;
+pub use guard::Fault;
+pub use log::{LogStore, Options};
+pub use memory::MemoryStore;
+
 /// A place to keep jobs. Implemented by `sled` (durable) and `memory` (`--ephemeral`, tests).
 pub trait Store: Send + Sync + fmt::Debug {
     /// Feeds the facts from which the core restores itself, in no particular order between subjects: the latest
@@ -25,6 +55,12 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Makes these durable, all or none, before it returns. After an error nothing more may be committed.
     fn commit(&self, writes: &[Write]) -> Result<(), Error>;
+
+    /// Whether there is room for submissions. Asked before one enters the core; a batch with a `Submitted` that comes all
+    /// the same while there is none is refused whole with [`Error::Full`], nothing being written.
+    fn has_room(&self) -> bool {
+        true
+    }
 
     /// The encoded specification of a live or ended job. `Err(Gone)` / `Err(Unknown)` otherwise.
     fn submitted(&self, job: JobId) -> Result<SubmittedRecord, Lookup>;
@@ -184,7 +220,9 @@ pub enum Error {
         cause: io::Error,
     },
     /// A record fails its checksum, or the engine cannot open its files.
-    #[error("the store in {dir} is corrupt: {what}; restore a backup of the directory, or move it away and start empty")]
+    #[error(
+        "the store in {dir} is corrupt: {what}; restore a backup of the directory, or move it away and start empty"
+    )]
     Corrupt {
         /// The directory.
         dir: PathBuf,
@@ -192,7 +230,9 @@ pub enum Error {
         what: String,
     },
     /// Written by a later version.
-    #[error("the store in {dir} has format {found}, this version reads up to {known}; use the newer taskq-server")]
+    #[error(
+        "the store in {dir} has format {found}, this version reads up to {known}; use the newer taskq-server"
+    )]
     Newer {
         /// The directory.
         dir: PathBuf,

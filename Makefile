@@ -1,0 +1,39 @@
+# What can be done here. `make` lists it; `make check` is what CI runs.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint docs deny soak binaries tools
+
+# Whole-system tests run what users run: the release binaries.
+export TASKQ_BIN_DIR := $(CURDIR)/target/release
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo: binaries ## build, run a real job through coordinator, store and worker, print its output
+	@scripts/demo
+
+test: tools binaries ## build and run every test (as root: power cuts and full disks as well)
+	cargo test --workspace --locked --no-fail-fast
+
+check: ## everything that CI checks, in CI's own words
+	.ci/run
+
+lint: ## formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+docs: ## build the API documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+deny: ## licences, banned crates and sources; advisories where their database is at hand
+	@scripts/deny
+
+soak: binaries ## the size tests at full scale: 1,000,000 tasks drained, 3,000,000 jobs through retention
+	TASKQ_SOAK=full cargo test -p taskq-tests --locked --test size -- --nocapture
+
+binaries:
+	cargo build --release --workspace --bins --locked
+
+tools:
+	@scripts/tools

@@ -1,0 +1,7 @@
+//! The client against a coordinator that answers as it is told, over real connections.
+
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test that uses it")]
+mod fake;
+mod following;
+mod submitting;
+mod talking;

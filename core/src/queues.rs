@@ -1,0 +1,83 @@
+//! Queues by name: their switches, their live jobs and their figures. What goes next is `ready.rs`'s business.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{id::JobId, ready::QueueId};
+
+/// The known queues.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    entries: BTreeMap<QueueId, Queue>,
+    by_name: BTreeMap<Arc<str>, QueueId>,
+    next: u32,
+}
+
+/// One queue. Kept while a policy names it or it was ever switched, so that its revisions never repeat.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) name: Arc<str>,
+    pub(crate) paused: bool,
+    pub(crate) revision: u64,
+    pub(crate) policies: u32,
+    pub(crate) jobs: BTreeSet<JobId>,
+    pub(crate) queued: u64,
+    pub(crate) running: u64,
+}
+
+impl Queues {
+    /// The queue of this name, new if need be.
+    pub(crate) fn ensure(&mut self, name: &Arc<str>) -> QueueId {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
+        }
+        let mut id = QueueId(self.next);
+        while self.entries.contains_key(&id) {
+            id = QueueId(id.0.wrapping_add(1));
+        }
+        self.next = id.0.wrapping_add(1);
+        self.by_name.insert(name.clone(), id);
+        let queue = Queue {
+            name: name.clone(),
+            paused: false,
+            revision: 0,
+            policies: 0,
+            jobs: BTreeSet::new(),
+            queued: 0,
+            running: 0,
+        };
+        self.entries.insert(id, queue);
+        id
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<QueueId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn get(&self, id: QueueId) -> &Queue {
+        self.entries.get(&id).expect("a queue is kept while a policy names it")
+    }
+
+    pub(crate) fn get_mut(&mut self, id: QueueId) -> &mut Queue {
+        self.entries.get_mut(&id).expect("a queue is kept while a policy names it")
+    }
+
+    /// Forgets a queue that nothing needs. True if it did.
+    pub(crate) fn forget(&mut self, id: QueueId) -> bool {
+        let queue = self.get(id);
+        if queue.policies > 0 || queue.revision > 0 || !queue.jobs.is_empty() {
+            return false;
+        }
+        let name = queue.name.clone();
+        self.by_name.remove(&name);
+        self.entries.remove(&id);
+        true
+    }
+
+    /// In order of name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = QueueId> + '_ {
+        self.by_name.values().copied()
+    }
+}

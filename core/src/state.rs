@@ -1,0 +1,246 @@
+//! The state of the scheduler, and [`State::step`], the table of contents of all that changes it.
+//!
+//! **Invariant:** nothing here reads a clock, waits, or draws a random number; equal events give equal outcomes.
+//! **Invariant:** a phase changes in `gate.rs` and nowhere else.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    array::Array,
+    check,
+    effect::Outcome,
+    event::Event,
+    id::{Attempt, Epoch, JobId, Millis, Now, RequestId, SessionId, TaskId, Timestamp, WallTime, WorkerId},
+    job::{Counts, Policy},
+    policy::{Policies, PolicyId},
+    queues::Queues,
+    ready::{ClassId, Ready},
+    repeat::Memory,
+    restore::Restore,
+    step,
+    table::Table,
+    worker::Worker,
+};
+
+/// What an operator sets.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A worker that is silent for so long has lost its tasks.
+    pub lease: Millis,
+    /// How long a restarted coordinator waits for the workers it knew.
+    pub grace: Millis,
+    /// This start; higher than every former one of the same store.
+    pub epoch: Epoch,
+    /// The most live jobs; submits beyond it are refused.
+    pub max_live_jobs: u64,
+    /// The most queued tasks; submits beyond it are refused.
+    pub max_queued_tasks: u64,
+    /// How long a worker that was declared lost may still come back as the same process.
+    pub lost_kept: Millis,
+}
+
+impl Config {
+    /// When an attempt that starts now must have ended, if the policy limits its time.
+    pub(crate) fn backstop(&self, now: Timestamp, policy: &Policy) -> Option<Timestamp> {
+        policy.timeout.map(|timeout| now.after(timeout).after(policy.kill_grace).after(self.lease))
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            lease: Millis(15_000),
+            grace: Millis(30_000),
+            epoch: Epoch(1),
+            max_live_jobs: 50_000_000,
+            max_queued_tasks: 1 << 40,
+            lost_kept: Millis(3_600_000),
+        }
+    }
+}
+
+/// The scheduler.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) config: Config,
+    /// The highest job number that was given.
+    pub(crate) last_job: JobId,
+    pub(crate) jobs: Table<Job>,
+    pub(crate) policies: Policies,
+    pub(crate) queues: Queues,
+    pub(crate) ready: Ready,
+    pub(crate) memory: Memory,
+    pub(crate) waits: BTreeMap<(JobId, RequestId), Timestamp>,
+    pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    pub(crate) sessions: BTreeMap<SessionId, WorkerId>,
+    pub(crate) names: BTreeMap<Arc<str>, WorkerId>,
+    /// Declared lost, and still allowed to come back.
+    pub(crate) lost: BTreeMap<WorkerId, Lost>,
+    /// Incarnations that must not come back, oldest first.
+    pub(crate) buried: VecDeque<WorkerId>,
+    /// Workers that may be given more, the one with most free slots first.
+    pub(crate) room: BTreeSet<(Reverse<i64>, WorkerId)>,
+    pub(crate) deadlines: BTreeSet<(Timestamp, Timer)>,
+    pub(crate) recovery: Option<Recovery>,
+    /// Jobs up to this one may have an attempt that was never recorded, on a worker that never came back.
+    pub(crate) doubtful: Option<JobId>,
+    pub(crate) totals: Totals,
+    /// Workers that changed since the last dispatch.
+    pub(crate) stirred: BTreeSet<WorkerId>,
+    /// Classes that have something new to start since the last dispatch.
+    pub(crate) touched: BTreeSet<ClassId>,
+    /// Tasks that avoid a worker.
+    pub(crate) picky: u64,
+    pub(crate) steps: u64,
+}
+
+/// A job that has not ended. Small, because a million of them may be queued: what is not here is in the store, or in
+/// the [`Array`] once anything of it deviates from "queued, never attempted, not paused".
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) policy: PolicyId,
+    pub(crate) total: u32,
+    pub(crate) submitted: WallTime,
+    pub(crate) paused: bool,
+    pub(crate) array: Option<Box<Array>>,
+}
+
+/// A worker that was declared lost.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) name: Arc<str>,
+    pub(crate) draining: bool,
+}
+
+/// The wait for known workers after a restart.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    pub(crate) until: Timestamp,
+    pub(crate) expected: BTreeMap<WorkerId, Arc<str>>,
+    /// Jobs up to this one were there before the restart.
+    pub(crate) last_job: JobId,
+    /// An expected worker is known not to come back.
+    pub(crate) missing: bool,
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A worker has been silent for a lease.
+    Silence(WorkerId),
+    /// A task may start again.
+    Backoff(TaskId),
+    /// An attempt is overdue.
+    Overdue(TaskId, Attempt),
+    /// A caller has waited long enough.
+    Wait(JobId, RequestId),
+    /// Known workers had their time to come back.
+    Grace,
+    /// A lost worker is forgotten.
+    Forget(WorkerId),
+}
+
+/// Sums over all jobs, and counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) queued: u64,
+    pub(crate) running: u64,
+    pub(crate) backoff: u64,
+    pub(crate) ended: u64,
+    pub(crate) stale: u64,
+}
+
+impl Job {
+    /// How many of its tasks are in which phase.
+    pub(crate) fn counts(&self) -> Counts {
+        match &self.array {
+            Some(array) => array.counts,
+            None => Counts { queued: self.total, ..Counts::default() },
+        }
+    }
+
+    /// The tasks of the job, as far as they deviate; made if there is none.
+    pub(crate) fn unfold(&mut self) -> &mut Array {
+        let total = self.total;
+        self.array.get_or_insert_with(|| Box::new(Array::new(total, None)))
+    }
+}
+
+impl State {
+    /// The state of an empty store.
+    #[must_use]
+    pub fn new(config: Config) -> State {
+        let mut out = Outcome::default();
+        Restore::new().finish(config, JobId(0), Now::default(), &mut out)
+    }
+
+    /// Takes in one event: appends to `out` what must become durable and what is to be done then.
+    ///
+    /// `now.mono` must not go back from call to call.
+    pub fn step(&mut self, now: Now, event: Event, out: &mut Outcome) {
+        self.memory.expire(now.mono);
+        match event {
+            Event::Submit { request, repeat, jobs } => {
+                step::submit::submit(self, now, request, repeat, jobs, out)
+            }
+            Event::Act { request, job, act, dry_run } => {
+                step::act::act(self, now, request, job, act, dry_run, out)
+            }
+            Event::Queue { request, name, act } => step::queue::queue(self, now, request, name, act, out),
+            Event::Wait { request, job, timeout } => step::wait::wait(self, now, request, job, timeout, out),
+            Event::Ask { request, question } => step::ask::ask(self, now, request, question, out),
+            Event::Hello { session, worker } => step::hello::hello(self, now, session, worker, out),
+            Event::Reports { session, seq, reports } => {
+                step::reports::reports(self, now, session, seq, reports, out)
+            }
+            Event::Heartbeat { session, seq } => step::session::heartbeat(self, now, session, seq, out),
+            Event::Goodbye { session, seq } => step::session::goodbye(self, now, session, seq, out),
+            Event::Disconnected { session } => step::session::disconnected(self, now, session),
+            Event::Bury { request, worker } => step::lost::bury(self, now, request, worker, out),
+            Event::Drain { request, name } => step::session::drain(self, now, request, name, out),
+            Event::Forget { jobs } => step::act::forget(self, jobs, out),
+            Event::Tick => step::tick::tick(self, now, out),
+        }
+        step::dispatch::dispatch(self, now, out);
+        self.steps += 1;
+        debug_assert!(!check::is_due(self) || check::check(self).is_ok(), "{:?}", check::check(self));
+    }
+
+    /// When [`Event::Tick`] is wanted; later is late, earlier is harmless.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        if !self.stirred.is_empty() || !self.touched.is_empty() {
+            return Some(Timestamp(0));
+        }
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Whether the job is accepted and has not ended.
+    #[must_use]
+    pub fn is_live(&self, job: JobId) -> bool {
+        self.jobs.contains(job)
+    }
+
+    /// Checks every invariant, slowly. `Err` says which one does not hold.
+    pub fn check(&self) -> Result<(), String> {
+        check::check(self)
+    }
+
+    /// Waits for known workers, and this job may have tasks on them.
+    pub(crate) fn is_held_back(&self, job: JobId) -> bool {
+        self.recovery.as_ref().is_some_and(|recovery| job <= recovery.last_job)
+    }
+
+    pub(crate) fn bury_incarnation(&mut self, worker: WorkerId) {
+        /// More dead workers than any fleet loses between two of its oldest one's attempts to come back.
+        const BURIED: usize = 4_096;
+        if self.buried.len() == BURIED {
+            self.buried.pop_front();
+        }
+        self.buried.push_back(worker);
+    }
+}

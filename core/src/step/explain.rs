@@ -1,0 +1,128 @@
+//! Why is it not running? Every reason that holds, the one to look at first in front.
+
+use crate::{
+    array::{Element, Stage},
+    effect::{Reason, Rejection, Reply},
+    id::{JobId, Now},
+    job::{Phase, Shape},
+    state::{Job, State},
+    step::ask,
+    worker::Worker,
+};
+
+/// Counting what goes first stops here.
+const BEHIND: usize = 10_000;
+
+pub(crate) fn explain(state: &State, now: Now, id: JobId, index: Option<u32>) -> Reply {
+    let Some(job) = state.jobs.get(id) else { return Reply::NotLive(id) };
+    let Some(index) = index else {
+        let phase = ask::job_phase(state, job);
+        let reasons = match phase {
+            Phase::Running | Phase::Ended(_) => Vec::new(),
+            Phase::Blocked | Phase::Queued | Phase::Backoff => job_reasons(state, now, id),
+        };
+        return Reply::Explanation { phase, reasons };
+    };
+    let fresh = if index < job.total { Element::Fresh } else { Element::Absent };
+    let element = job.array.as_ref().map_or(fresh, |array| array.element(index, job.total));
+    let mut reasons = Vec::new();
+    let phase = match element {
+        Element::Absent => return Reply::Rejected(Rejection::NoTask { job: id, index }),
+        Element::Ended(end) => Phase::Ended(end),
+        Element::Fresh => Phase::Queued,
+        Element::Unusual(task) => match &task.stage {
+            Stage::Ready => Phase::Queued,
+            Stage::Running(_) => Phase::Running,
+            Stage::Backoff { until } => {
+                reasons.push(Reason::Backoff(until.since(now.mono)));
+                Phase::Backoff
+            }
+        },
+    };
+    if matches!(phase, Phase::Queued | Phase::Backoff) {
+        reasons.extend(common_reasons(state, now, id, job));
+    }
+    let blocked = reasons.iter().any(|reason| matches!(reason, Reason::QueuePaused(_) | Reason::JobPaused));
+    let phase = if phase == Phase::Queued && blocked { Phase::Blocked } else { phase };
+    Reply::Explanation { phase, reasons }
+}
+
+/// Why nothing of a job runs.
+pub(crate) fn job_reasons(state: &State, now: Now, id: JobId) -> Vec<Reason> {
+    let Some(job) = state.jobs.get(id) else { return Vec::new() };
+    let mut reasons = Vec::new();
+    let counts = job.counts();
+    if counts.queued == 0 && counts.backoff > 0 {
+        let waits =
+            job.array.iter().flat_map(|array| array.unusual()).filter_map(|(_, task)| match task.stage {
+                Stage::Backoff { until } => Some(until),
+                Stage::Ready | Stage::Running(_) => None,
+            });
+        reasons.extend(waits.min().map(|until| Reason::Backoff(until.since(now.mono))));
+    }
+    reasons.extend(common_reasons(state, now, id, job));
+    reasons
+}
+
+fn common_reasons(state: &State, now: Now, id: JobId, job: &Job) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let entry = state.policies.get(job.policy);
+    let queue = state.queues.get(entry.queue);
+    if job.paused {
+        reasons.push(Reason::JobPaused);
+    }
+    if queue.paused {
+        reasons.push(Reason::QueuePaused(queue.name.clone()));
+    }
+    if let Some(most) = entry.policy.max_parallel.filter(|most| job.counts().running >= *most) {
+        reasons.push(Reason::MaxParallel(most));
+    }
+    if let Some(recovery) = state.recovery.as_ref().filter(|recovery| id <= recovery.last_job) {
+        let names = recovery.expected.values().cloned().collect();
+        reasons.push(Reason::Recovering(names, recovery.until.since(now.mono)));
+    }
+    reasons.extend(fit_reason(state, state.ready.shape(entry.class)));
+    let before = state.ready.before(entry.class, id, BEHIND);
+    if before > 0 {
+        reasons.push(Reason::Behind(before as u64));
+    }
+    reasons
+}
+
+fn fit_reason(state: &State, shape: &Shape) -> Option<Reason> {
+    let taking = || state.workers.values().filter(|worker| worker.is_taking());
+    if taking().next().is_none() {
+        return Some(Reason::NoWorkers);
+    }
+    if !taking().any(|worker| worker.could_run(shape)) {
+        let workers: Vec<&Worker> = taking().collect();
+        return Some(Reason::DoesNotFit(lacks(&workers, shape)));
+    }
+    let free = taking().any(|worker| worker.could_run(shape) && worker.free_for(shape) > 0);
+    (!free).then_some(Reason::SlotsBusy)
+}
+
+/// One line for each thing that no worker offers enough of.
+fn lacks(workers: &[&Worker], shape: &Shape) -> Vec<String> {
+    let mut lines = Vec::new();
+    let slots = workers.iter().map(|worker| worker.hello.slots).max().unwrap_or(0);
+    if slots < shape.slots {
+        lines.push(format!("slots: wants {}, most offered is {slots}", shape.slots));
+    }
+    for (name, wanted) in &shape.named {
+        let most =
+            workers.iter().filter_map(|worker| worker.hello.named.get(name)).max().copied().unwrap_or(0);
+        if most < *wanted {
+            lines.push(format!("{name}: wants {wanted}, most offered is {most}"));
+        }
+    }
+    for (name, wanted) in &shape.labels {
+        if !workers.iter().any(|worker| worker.hello.labels.get(name) == Some(wanted)) {
+            lines.push(format!("label {name}: wants {wanted}, no worker has it"));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("each is offered, but not all by one worker".to_owned());
+    }
+    lines
+}

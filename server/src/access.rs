@@ -1,0 +1,162 @@
+//! `access.toml` in the data directory: the address and the token with which clients and workers come in.
+//! Made at the first start, readable by its owner only. Reading it as a client is `taskq-client`'s part.
+
+use std::{
+    fmt, fs,
+    io::{self, Write as _},
+    net::SocketAddr,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// The file's name in the data directory.
+pub const FILE: &str = "access.toml";
+
+/// A secret; never shown by `Debug`.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// 256 random bits behind a prefix that secret scanners can look for.
+    #[must_use]
+    pub fn random() -> Token {
+        let bytes: [u8; 32] = rand::random();
+        Token(format!("tq_{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+    }
+
+    /// Takes as long for a wrong token as for the right one.
+    #[must_use]
+    pub fn matches(&self, offered: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(offered).into()
+    }
+
+    /// A name for the store that goes with this token: stable, and says nothing about the secret.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        Sha256::digest(&self.0)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The secret itself, to hand to an embedded worker or client.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// How to come in.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Where the coordinator listens.
+    pub addr: SocketAddr,
+    /// What it wants to see.
+    pub token: Token,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk refused.
+    #[error("cannot {act} {path}")]
+    Io {
+        /// "read", "write"
+        act: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// Others could read the token.
+    #[error("{path} is readable by others (mode {mode:o}); run: chmod 600 {path}")]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// There is no token in it.
+    #[error("{path} has no line `token = \"...\"`; remove the file to get a new one at the next start")]
+    NoToken {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+/// Keeps the token that is there, or makes one, and writes down the address of this start.
+///
+/// # Errors
+/// If the file cannot be read or written, is open to others, or holds no token.
+pub fn ensure(dir: &Path, addr: SocketAddr) -> Result<Access, Error> {
+    let path = dir.join(FILE);
+    let token = match read_token(&path)? {
+        Some(token) => token,
+        None => Token::random(),
+    };
+    let access = Access { addr, token };
+    write(&path, &access).map_err(|cause| Error::Io { act: "write", path, cause })?;
+    Ok(access)
+}
+
+fn read_token(path: &Path) -> Result<Option<Token>, Error> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(Error::Io { act: "read", path: path.into(), cause }),
+    };
+    let meta = fs::metadata(path).map_err(|cause| Error::Io { act: "read", path: path.into(), cause })?;
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(Error::Exposed { path: path.into(), mode });
+    }
+    let line = text.lines().find_map(|line| line.strip_prefix("token = \"")?.strip_suffix('"'));
+    match line {
+        Some(token) if !token.is_empty() => Ok(Some(Token(token.to_owned()))),
+        _ => Err(Error::NoToken { path: path.into() }),
+    }
+}
+
+/// Replaces the file as a whole, so that a reader never sees half of it.
+fn write(path: &Path, access: &Access) -> io::Result<()> {
+    let fresh = path.with_extension("toml.new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    writeln!(file, "# How clients and workers reach this coordinator. Keep it secret.")?;
+    writeln!(file, "addr = \"{}\"\ntoken = \"{}\"", access.addr, access.token.0)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stays_over_restarts_and_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = ensure(dir.path(), "127.0.0.1:1".parse().unwrap()).unwrap();
+        let second = ensure(dir.path(), "127.0.0.1:2".parse().unwrap()).unwrap();
+        assert!(second.token.matches(first.token.reveal().as_bytes()));
+        assert!(!second.token.matches(b"tq_"));
+        assert!(!format!("{first:?}").contains(first.token.reveal()));
+        assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("addr = \"127.0.0.1:2\""));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        ensure(dir.path(), "127.0.0.1:1".parse().unwrap()).unwrap();
+        let path = dir.path().join(FILE);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = ensure(dir.path(), "127.0.0.1:1".parse().unwrap()).unwrap_err();
+        assert!(matches!(error, Error::Exposed { mode: 0o644, .. }), "{error}");
+    }
+}

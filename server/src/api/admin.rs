@@ -1,0 +1,117 @@
+//! The `Admin` service.
+
+use taskq_core::{
+    effect::Reply,
+    event::{Event, Question, QueueAct},
+};
+use taskq_proto::v1::{self as pb, admin_server::Admin};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Context, broken,
+    convert::{submit::name, view},
+    status::{Failure, Invalid},
+};
+
+#[tonic::async_trait]
+impl Admin for Context {
+    async fn stats(&self, _: Request<pb::StatsRequest>) -> Result<Response<pb::StatsReply>, Status> {
+        let reply = self.ask(|request| Event::Ask { request, question: Question::Stats }).await?;
+        let Reply::Stats(stats) = reply else { return Err(broken("stats").into()) };
+        let usage = self.read(|store| Ok(store.usage())).await?;
+        Ok(Response::new(pb::StatsReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.start.instance.clone(),
+            epoch: self.start.epoch.0,
+            uptime_ms: u64::try_from(self.start.at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            jobs_live: stats.jobs,
+            jobs_kept: usage.kept_jobs,
+            tasks_queued: stats.queued,
+            tasks_running: stats.running,
+            tasks_backoff: stats.backoff,
+            workers: stats.workers,
+            slots: stats.slots,
+            tasks_ended: stats.ended,
+            stale_reports: stats.stale,
+            commits: self.metrics.commits(),
+            commit_p50_us: self.metrics.commit_us(0.5),
+            commit_p99_us: self.metrics.commit_us(0.99),
+            disk_bytes: usage.disk_bytes,
+            store: usage.engine.to_owned(),
+            durability: if usage.synced { "synced" } else { "none" }.to_owned(),
+            read_only: self.space.check().is_err(),
+            recovering: stats.recovering,
+            next_job_id: stats.next_job.0,
+        }))
+    }
+
+    async fn list_workers(
+        &self,
+        request: Request<pb::ListWorkersRequest>,
+    ) -> Result<Response<pb::ListWorkersReply>, Status> {
+        let name = Some(request.into_inner().name).filter(|name| !name.is_empty()).map(Into::into);
+        match self.ask(|request| Event::Ask { request, question: Question::Workers(name) }).await? {
+            Reply::Workers(workers) => Ok(Response::new(pb::ListWorkersReply {
+                workers: workers.iter().map(view::worker).collect(),
+            })),
+            _ => Err(broken("workers").into()),
+        }
+    }
+
+    async fn drain_worker(
+        &self,
+        request: Request<pb::DrainWorkerRequest>,
+    ) -> Result<Response<pb::Worker>, Status> {
+        let name = request.into_inner().name.into();
+        match self.ask(|request| Event::Drain { request, name }).await? {
+            Reply::Workers(workers) => {
+                let worker = workers.first().ok_or_else(|| broken("a drained worker"))?;
+                Ok(Response::new(view::worker(worker)))
+            }
+            _ => Err(broken("drain").into()),
+        }
+    }
+
+    async fn list_queues(
+        &self,
+        _: Request<pb::ListQueuesRequest>,
+    ) -> Result<Response<pb::ListQueuesReply>, Status> {
+        match self.ask(|request| Event::Ask { request, question: Question::Queues }).await? {
+            Reply::Queues(queues) => {
+                Ok(Response::new(pb::ListQueuesReply { queues: queues.iter().map(view::queue).collect() }))
+            }
+            _ => Err(broken("queues").into()),
+        }
+    }
+
+    async fn pause_queue(&self, request: Request<pb::QueueRequest>) -> Result<Response<pb::Queue>, Status> {
+        Ok(Response::new(self.queue(&request.into_inner().name, QueueAct::Pause).await?.0))
+    }
+
+    async fn resume_queue(&self, request: Request<pb::QueueRequest>) -> Result<Response<pb::Queue>, Status> {
+        Ok(Response::new(self.queue(&request.into_inner().name, QueueAct::Resume).await?.0))
+    }
+
+    async fn purge_queue(
+        &self,
+        request: Request<pb::PurgeQueueRequest>,
+    ) -> Result<Response<pb::PurgeQueueReply>, Status> {
+        let request = request.into_inner();
+        let purge = QueueAct::Purge { dry_run: request.dry_run };
+        Ok(Response::new(self.queue(&request.name, purge).await?.1))
+    }
+}
+
+impl Context {
+    async fn queue(&self, queue: &str, act: QueueAct) -> Result<(pb::Queue, pb::PurgeQueueReply), Failure> {
+        name(queue).map_err(|why| Invalid::new("name", why))?;
+        let name = queue.into();
+        match self.ask(|request| Event::Queue { request, name, act }).await? {
+            Reply::Queue { queue, purged_jobs, purged_tasks } => {
+                let purged = pb::PurgeQueueReply { jobs: purged_jobs, tasks: purged_tasks };
+                Ok((view::queue(&queue), purged))
+            }
+            _ => Err(broken("a queue's act was answered by something else")),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The `Workers` service: one session a stream.
+
+use std::pin::Pin;
+
+use taskq_core::{
+    effect::Reply,
+    event::Event,
+    id::{SessionId, WorkerId},
+};
+use taskq_proto::v1::{
+    self as pb, coordinator_message::Body as Said, worker_message::Body, workers_server::Workers,
+};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    Context, broken,
+    convert::report,
+    status::{Failure, Invalid},
+};
+use crate::coordinator::{Unanswered, sessions::Outbound};
+
+/// Messages that are merged into one where they lie next to each other.
+const MERGE: usize = 256;
+
+/// A stream of messages to a worker.
+type Messages = Pin<Box<dyn Stream<Item = Result<pb::CoordinatorMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Workers for Context {
+    type SessionStream = Messages;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::WorkerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut incoming = request.into_inner();
+        let hello = first(&mut incoming).await?;
+        let worker = report::hello(hello).map_err(Failure::from)?;
+        let (session, outgoing) = self.handle.sessions.open();
+        self.handle.tell(Event::Hello { session, worker }).await.map_err(Failure::from)?;
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(speak(outgoing, sender.clone()));
+        tokio::spawn(listen(self.clone(), session, incoming, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn bury(&self, request: Request<pb::BuryRequest>) -> Result<Response<pb::BuryReply>, Status> {
+        let request = request.into_inner();
+        let worker = WorkerId(request.incarnation);
+        match self.ask(|request| Event::Bury { request, worker }).await? {
+            Reply::Buried(tasks) => {
+                tracing::info!(incarnation = %worker, tasks, evidence = request.evidence, "a worker was buried");
+                Ok(Response::new(pb::BuryReply { tasks }))
+            }
+            _ => Err(broken("a burial was answered by something else").into()),
+        }
+    }
+}
+
+async fn first(incoming: &mut Streaming<pb::WorkerMessage>) -> Result<pb::Hello, Status> {
+    match incoming.message().await?.and_then(|message| message.body) {
+        Some(Body::Hello(hello)) => Ok(hello),
+        Some(Body::Reports(_) | Body::Heartbeat(_) | Body::Goodbye(_)) | None => {
+            Err(Failure::from(Invalid::new("body", "a session begins with Hello")).into())
+        }
+    }
+}
+
+/// From the worker into the loop, until the stream ends. Nonsense ends it.
+async fn listen(
+    mut context: Context,
+    session: SessionId,
+    mut incoming: Streaming<pb::WorkerMessage>,
+    out: mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
+) {
+    let mut seq = 1;
+    loop {
+        // Cancel-safe: the losing arms end the session.
+        let message = tokio::select! {
+            message = incoming.message() => message,
+            () = out.closed() => break,
+            () = context.stopped() => break,
+        };
+        let Ok(Some(message)) = message else { break };
+        match heard(&context, session, &mut seq, message).await {
+            Ok(()) => {}
+            Err(failure) => {
+                tracing::info!(%session, reason = failure.message, "a worker's session is closed");
+                // The worker may be gone already.
+                let _sent = out.send(Err(failure.into())).await;
+                break;
+            }
+        }
+    }
+    context.handle.sessions.close(session);
+    // If the loop has ended there is nobody to be told.
+    let _told: Result<(), Unanswered> = context.handle.tell(Event::Disconnected { session }).await;
+}
+
+async fn heard(
+    context: &Context,
+    session: SessionId,
+    last: &mut u64,
+    message: pb::WorkerMessage,
+) -> Result<(), Failure> {
+    let seq = message.seq;
+    if seq <= *last {
+        return Err(Invalid::new("seq", "must rise").into());
+    }
+    *last = seq;
+    let event = match message.body {
+        Some(Body::Reports(reports)) => Event::Reports { session, seq, reports: report::reports(reports)? },
+        Some(Body::Heartbeat(_)) => Event::Heartbeat { session, seq },
+        Some(Body::Goodbye(_)) => Event::Goodbye { session, seq },
+        Some(Body::Hello(_)) => return Err(Invalid::new("body", "Hello is said once").into()),
+        None => return Err(Invalid::new("body", "is missing").into()),
+    };
+    Ok(context.handle.tell(event).await?)
+}
+
+/// From the loop to the worker, with neighbours merged: what gathered while the last message was on its way goes
+/// out as one.
+async fn speak(
+    mut outgoing: mpsc::Receiver<Outbound>,
+    out: mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
+) {
+    let mut gathered = Vec::new();
+    while outgoing.recv_many(&mut gathered, MERGE).await > 0 {
+        for message in merge(gathered.drain(..)) {
+            let last = !matches!(message, Ok(Some(_)));
+            let sent = match message {
+                Ok(Some(body)) => out.send(Ok(pb::CoordinatorMessage { body: Some(body) })).await,
+                Ok(None) => return,
+                Err(failure) => out.send(Err(failure.into())).await,
+            };
+            if last || sent.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// `Ok(None)` ends the stream.
+fn merge(gathered: impl Iterator<Item = Outbound>) -> Vec<Result<Option<Said>, Failure>> {
+    let mut merged: Vec<Result<Option<Said>, Failure>> = Vec::new();
+    for message in gathered {
+        let body = match message {
+            Outbound::Message(body) => body,
+            Outbound::Refuse(why) => {
+                merged.push(Err(why.into()));
+                continue;
+            }
+            Outbound::Close => {
+                merged.push(Ok(None));
+                continue;
+            }
+        };
+        match (merged.last_mut(), body) {
+            (Some(Ok(Some(Said::Assign(before)))), Said::Assign(next)) => {
+                before.templates.extend(next.templates);
+                before.units.extend(next.units);
+                before.forget.extend(next.forget);
+            }
+            (Some(Ok(Some(Said::Committed(before)))), Said::Committed(next)) => before.seq = next.seq,
+            (_, body) => merged.push(Ok(Some(body))),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_merged_and_order_is_kept() {
+        let committed = |seq| Outbound::Message(Said::Committed(pb::Committed { seq }));
+        let unit = |job_id| pb::Unit { job_id, ..pb::Unit::default() };
+        let assign = |job| {
+            Outbound::Message(Said::Assign(pb::Assign { units: vec![unit(job)], ..pb::Assign::default() }))
+        };
+        let merged =
+            merge([assign(1), assign(2), committed(3), committed(4), assign(5), Outbound::Close].into_iter());
+        let [
+            Ok(Some(Said::Assign(first))),
+            Ok(Some(Said::Committed(ack))),
+            Ok(Some(Said::Assign(last))),
+            Ok(None),
+        ] = merged.as_slice()
+        else {
+            panic!("{merged:?}")
+        };
+        assert_eq!(first.units, [unit(1), unit(2)]);
+        assert_eq!(ack.seq, 4);
+        assert_eq!(last.units, [unit(5)]);
+    }
+}

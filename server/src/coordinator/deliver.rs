@@ -1,0 +1,124 @@
+//! Effects into the world: answers to callers, messages to workers. Runs on the commit thread, after the sync.
+
+use std::sync::Arc;
+
+use taskq_core::{
+    effect::{Effect, Outcome, Unit, Write},
+    id::{Epoch, Lease, Millis, SessionId},
+};
+use taskq_proto::v1::{self as pb, coordinator_message::Body};
+
+use crate::{
+    api::convert,
+    coordinator::{Handle, follow::Followers, pending::Pending, sessions::Outbound, sessions::Sessions},
+    store::Lookup,
+    templates::Templates,
+};
+
+/// Whom to tell.
+#[derive(Debug)]
+pub struct Deliver {
+    pending: Arc<Pending>,
+    sessions: Arc<Sessions>,
+    followers: Arc<Followers>,
+    templates: Arc<Templates>,
+    greeting: Greeting,
+}
+
+/// What every accepted worker is told.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// This start.
+    pub epoch: Epoch,
+    /// Silence after which a worker's tasks go elsewhere.
+    pub lease: Millis,
+    /// The store's own name, hex.
+    pub instance: String,
+}
+
+impl Deliver {
+    /// Delivers to those who wait behind `handle`.
+    #[must_use]
+    pub fn new(handle: &Handle, templates: Arc<Templates>, greeting: Greeting) -> Deliver {
+        Deliver {
+            pending: Arc::clone(&handle.pending),
+            sessions: Arc::clone(&handle.sessions),
+            followers: Arc::clone(&handle.followers),
+            templates,
+            greeting,
+        }
+    }
+
+    /// Says everything that a durable batch has to say, in order.
+    pub fn batch(&self, batch: Outcome) {
+        for write in &batch.writes {
+            if let Write::Submitted(job) = write {
+                self.templates.remember(job.id, &job.spec);
+            }
+        }
+        self.followers.wake(&batch.writes);
+        for effect in batch.effects {
+            self.effect(effect);
+        }
+    }
+
+    fn effect(&self, effect: Effect) {
+        match effect {
+            Effect::Reply(request, reply) => self.pending.answer(request, reply),
+            Effect::Welcome { session, abandon } => self.send(session, self.welcome(&abandon)),
+            Effect::Refuse(session, why) => self.sessions.send(session, Outbound::Refuse(why)),
+            Effect::Assign { session, unit } => self.assign(session, unit),
+            Effect::Cancel(session, lease) => self.send(session, stop(lease, pb::stop::Why::Cancelled)),
+            Effect::Abandon(session, lease) => self.send(session, stop(lease, pb::stop::Why::Stale)),
+            Effect::Committed { session, seq } => self.send(session, Body::Committed(pb::Committed { seq })),
+            Effect::Drain(session) => self.send(session, Body::Drain(pb::Drain {})),
+            Effect::Close(session) => self.sessions.send(session, Outbound::Close),
+        }
+    }
+
+    fn send(&self, session: SessionId, body: Body) {
+        self.sessions.send(session, Outbound::Message(body));
+    }
+
+    fn welcome(&self, abandon: &[Lease]) -> Body {
+        Body::Welcome(pb::Welcome {
+            epoch: self.greeting.epoch.0,
+            lease_ms: self.greeting.lease.0,
+            heartbeat_ms: self.greeting.lease.0 / 5,
+            abandon: abandon.iter().copied().map(convert::view::lease).collect(),
+            coordinator: self.greeting.instance.clone(),
+        })
+    }
+
+    /// A session whose task cannot be read is closed: its lease then runs out, and the log says why.
+    fn assign(&self, session: SessionId, unit: Unit) {
+        match self.assignment(session, &unit) {
+            Ok(body) => self.send(session, body),
+            Err(error) => {
+                tracing::error!(job = %unit.job, %error, "cannot read a job that is to run");
+                self.sessions.send(session, Outbound::Close);
+            }
+        }
+    }
+
+    fn assignment(&self, session: SessionId, unit: &Unit) -> Result<Body, Lookup> {
+        let job = self.templates.get(unit.job)?;
+        let mut assign = pb::Assign::default();
+        if let Some(forget) = self.sessions.needs_template(session, unit.job) {
+            assign.templates.push(job.template.clone());
+            assign.forget = forget;
+        }
+        assign.units.push(pb::Unit {
+            job_id: unit.job.0,
+            attempt: unit.attempt.0,
+            epoch: unit.epoch.0,
+            indices: unit.spans.iter().map(|&(first, count)| pb::Span { first, count }).collect(),
+            rows: job.rows(&unit.spans),
+        });
+        Ok(Body::Assign(assign))
+    }
+}
+
+fn stop(lease: Lease, why: pb::stop::Why) -> Body {
+    Body::Stop(pb::Stop { attempts: vec![convert::view::lease(lease)], why: why.into() })
+}

@@ -1,0 +1,152 @@
+//! The engine: a sorted map of records, kept by sled 0.34. The only file that names it.
+//!
+//! sled is used for what it does well behind some rules: values of at most 64 KiB, plain `insert` and `remove` (never
+//! large batches), an explicit `flush` per commit. It does not make writes survive a power cut by itself:
+//! `guard.rs` does that. Every call is fenced, because sled panics on files that it does not expect.
+
+use std::{fs, io, path::Path};
+
+use bytes::Bytes;
+
+use super::{part::PartKey, quiet};
+
+/// Fixed when the files are created. 16 values of 64 KiB must stay well under a quarter of it, or sled puts them
+/// into files of their own, which nobody syncs.
+const SEGMENT_BYTES: usize = 8 << 20;
+
+/// Decoded pages kept in memory. The log is written once and read rarely.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// sled reclaims space only on the thread that this sets going.
+const FLUSH_EVERY_MS: u64 = 250;
+
+/// The files below which sled keeps its records.
+#[derive(Debug)]
+pub(super) struct Engine {
+    /// `None` only while dropping.
+    db: Option<::sled::Db>,
+}
+
+/// Why the engine could not do it.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Its files make no sense.
+    Corrupt(String),
+    /// The system refused.
+    Io(io::Error),
+}
+
+impl Engine {
+    /// Opens or creates the files in `dir`. Without its snapshot files, which only shorten the recovery, it tries once
+    /// more if it fails with them.
+    pub(super) fn open(dir: &Path) -> Result<Engine, Failure> {
+        match Self::try_open(dir) {
+            Err(Failure::Corrupt(what)) => {
+                if remove_snapshots(dir).map_err(Failure::Io)? {
+                    tracing::warn!(%what, "the engine's snapshot was unusable; recovering without it");
+                    Self::try_open(dir)
+                } else {
+                    Err(Failure::Corrupt(what))
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn try_open(dir: &Path) -> Result<Engine, Failure> {
+        let db = fenced(|| {
+            ::sled::Config::new()
+                .path(dir)
+                .segment_size(SEGMENT_BYTES)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(Some(FLUSH_EVERY_MS))
+                .open()
+        })?;
+        Ok(Engine { db: Some(db) })
+    }
+
+    /// The value under a key.
+    pub(super) fn get(&self, key: PartKey) -> Result<Option<Bytes>, Failure> {
+        Ok(fenced(|| self.db().get(key.bytes()))?.map(Bytes::from_owner))
+    }
+
+    /// Adds a value; durable after [`flush`](Self::flush) and the guard's sync.
+    pub(super) fn insert(&self, key: PartKey, value: Vec<u8>) -> Result<(), Failure> {
+        fenced(|| self.db().insert(key.bytes(), value)).map(drop)
+    }
+
+    /// Removes a value.
+    pub(super) fn remove(&self, key: PartKey) -> Result<(), Failure> {
+        fenced(|| self.db().remove(key.bytes())).map(drop)
+    }
+
+    /// Hands every write so far to the system.
+    pub(super) fn flush(&self) -> Result<(), Failure> {
+        fenced(|| self.db().flush()).map(drop)
+    }
+
+    /// All records from a key on, in order.
+    pub(super) fn scan(&self, from: PartKey) -> Result<Scan, Failure> {
+        Ok(Scan { iter: fenced(|| Ok(self.db().range(from.bytes()..)))? })
+    }
+
+    fn db(&self) -> &::sled::Db {
+        self.db.as_ref().expect("the engine is open until it is dropped")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        if let Err(what) = quiet::catch(move || drop(db)) {
+            tracing::warn!(what, "the engine did not close cleanly");
+        }
+    }
+}
+
+/// A walk over records, to either end.
+pub(super) struct Scan {
+    iter: ::sled::Iter,
+}
+
+impl Scan {
+    /// The last record that has not been walked over.
+    pub(super) fn next_back(&mut self) -> Option<Result<(PartKey, Bytes), Failure>> {
+        fenced(|| self.iter.next_back().transpose()).transpose().map(record)
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<(PartKey, Bytes), Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        fenced(|| self.iter.next().transpose()).transpose().map(record)
+    }
+}
+
+fn record(item: Result<(::sled::IVec, ::sled::IVec), Failure>) -> Result<(PartKey, Bytes), Failure> {
+    let (key, value) = item?;
+    let key = PartKey::read(&key).ok_or_else(|| Failure::Corrupt("a key has the wrong length".to_owned()))?;
+    Ok((key, Bytes::from_owner(value)))
+}
+
+fn fenced<T>(act: impl FnOnce() -> ::sled::Result<T>) -> Result<T, Failure> {
+    match quiet::catch(act) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(::sled::Error::Io(cause))) => Err(Failure::Io(cause)),
+        Ok(Err(other)) => Err(Failure::Corrupt(other.to_string())),
+        Err(panic) => Err(Failure::Corrupt(format!("the engine gave up: {panic}"))),
+    }
+}
+
+fn remove_snapshots(dir: &Path) -> io::Result<bool> {
+    let mut any = false;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry.path())?;
+            any = true;
+        }
+    }
+    Ok(any)
+}

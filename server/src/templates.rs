@@ -1,0 +1,152 @@
+//! What a worker is sent of a job, kept for a while so that the usual submit-then-run reads nothing back.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use taskq_core::id::JobId;
+use taskq_proto::v1 as pb;
+
+use crate::{
+    api::convert,
+    elements::Elements,
+    store::{Error, Lookup, Store},
+};
+
+/// Encoded specifications that are kept, in bytes. Older ones are read from the store again.
+const SPECS_BYTES: usize = 16 << 20;
+/// Decoded jobs that are kept: what is being handed out just now.
+const JOBS: usize = 256;
+
+/// A job, ready to be sent.
+#[derive(Debug)]
+pub struct Job {
+    /// The part that all its tasks share.
+    pub template: pb::Template,
+    elements: Option<Elements>,
+}
+
+impl Job {
+    /// One row per index, or none where the worker needs none.
+    #[must_use]
+    pub fn rows(&self, spans: &[(u32, u32)]) -> Vec<pb::Row> {
+        match &self.elements {
+            Some(elements) if self.template.range.is_none() => {
+                let indices = spans.iter().flat_map(|&(first, count)| first..first + count);
+                indices.map(|index| elements.row(index)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Jobs on their way to workers.
+#[derive(Debug)]
+pub struct Templates {
+    store: Arc<dyn Store>,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    specs: HashMap<JobId, Bytes>,
+    specs_order: VecDeque<JobId>,
+    specs_bytes: usize,
+    jobs: HashMap<JobId, Arc<Job>>,
+    jobs_order: VecDeque<JobId>,
+}
+
+impl Templates {
+    /// Reads from `store` what it does not remember.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Templates {
+        Templates { store, cache: Mutex::default() }
+    }
+
+    /// Keeps a fresh job's specification for its first use.
+    pub fn remember(&self, job: JobId, spec: &Bytes) {
+        self.lock().keep_spec(job, spec.clone());
+    }
+
+    /// A live job.
+    ///
+    /// # Errors
+    /// If the store does not have it, or its blobs.
+    pub fn get(&self, id: JobId) -> Result<Arc<Job>, Lookup> {
+        let remembered = {
+            let mut cache = self.lock();
+            if let Some(job) = cache.jobs.get(&id) {
+                return Ok(Arc::clone(job));
+            }
+            cache.take_spec(id)
+        };
+        let spec = match remembered {
+            Some(spec) => spec,
+            None => self.store.submitted(id)?.spec,
+        };
+        let job = Arc::new(self.read(id, spec)?);
+        self.lock().keep_job(id, Arc::clone(&job));
+        Ok(job)
+    }
+
+    fn read(&self, id: JobId, spec: Bytes) -> Result<Job, Lookup> {
+        let corrupt = |what: String| {
+            Lookup::Store(Error::Corrupt {
+                dir: std::path::PathBuf::new(),
+                what: format!("job {id}: {what}"),
+            })
+        };
+        let spec = pb::JobSpec::decode(spec).map_err(|error| corrupt(error.to_string()))?;
+        let blob = |blob: &pb::Blob| {
+            let digest = <[u8; 32]>::try_from(blob.sha256.as_ref()).ok()?;
+            self.store.blob(&digest).ok().flatten()
+        };
+        let elements = spec.elements.as_ref().map(|elements| Elements::read(elements, &blob)).transpose();
+        let elements = elements.map_err(|error| corrupt(error.to_string()))?.flatten();
+        let mut template = convert::submit::template(id, spec);
+        let command = template.command.get_or_insert_default();
+        if let Some(named) = command.stdin_blob.take() {
+            command.stdin = blob(&named).ok_or_else(|| corrupt("its standard input is missing".into()))?;
+        }
+        if let Some(elements) = &elements {
+            template.columns.clone_from(&elements.columns);
+            template.range = elements.range();
+            template.total = elements.total();
+        }
+        Ok(Job { template, elements })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cache {
+    fn keep_spec(&mut self, id: JobId, spec: Bytes) {
+        self.specs_bytes += spec.len();
+        self.specs.insert(id, spec);
+        self.specs_order.push_back(id);
+        while self.specs_bytes > SPECS_BYTES || self.specs_order.len() > SPECS_BYTES / 256 {
+            let Some(oldest) = self.specs_order.pop_front() else { return };
+            self.take_spec(oldest);
+        }
+    }
+
+    fn take_spec(&mut self, id: JobId) -> Option<Bytes> {
+        let spec = self.specs.remove(&id)?;
+        self.specs_bytes -= spec.len();
+        Some(spec)
+    }
+
+    fn keep_job(&mut self, id: JobId, job: Arc<Job>) {
+        self.jobs.insert(id, job);
+        self.jobs_order.push_back(id);
+        while self.jobs_order.len() > JOBS {
+            let oldest = self.jobs_order.pop_front().expect("a queue above its limit");
+            self.jobs.remove(&oldest);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Every setting of the worker once: as it is typed, and as it is used.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::session::connect::{Access, AccessError};
+
+/// The most slots of one worker.
+const SLOTS_MAX: u32 = 4_096;
+/// Waiting tasks per slot that the coordinator may send ahead: about 50 ms of the shortest ones.
+const AHEAD: u32 = 128;
+
+/// Takes tasks from a taskq coordinator and runs them on this machine.
+///
+/// SIGTERM or SIGINT drains: nothing new is taken, what has not started is given back, what runs is finished; a
+/// second one stops what runs. Exit codes: 0 drained, 2 usage, 77 the token was refused, 78 configuration.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "taskq-worker", version)]
+pub struct Args {
+    /// The coordinator. Default: what the access file says.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub addr: Option<String>,
+    /// File with the token [env: TASKQ_TOKEN or TASKQ_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// File with address and token, as the coordinator wrote it [env: TASKQ_ACCESS] [default: in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub access: Option<PathBuf>,
+    /// How many tasks may run at once. Default: one per core.
+    #[arg(long, env = "TASKQ_SLOTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
+    pub slots: Option<u32>,
+    /// Name of this worker. Default: HOSTNAME-PID. Give one that stays to be known again after a restart.
+    #[arg(long, env = "TASKQ_NAME", value_parser = name)]
+    pub name: Option<String>,
+    /// A label that jobs can ask for; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// A countable resource that jobs can ask for, such as gpu=1; may be repeated
+    #[arg(long = "resource", value_name = "NAME=COUNT", value_parser = resource)]
+    pub resources: Vec<(String, u64)>,
+    /// Niceness of tasks above the worker's own; keeps the machine responsive when all cores are busy
+    #[arg(long, env = "TASKQ_NICE", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
+    pub nice: i32,
+    /// What becomes of running tasks when the coordinator has been out of reach for longer than the lease
+    #[arg(long, value_enum, default_value_t = OnLeaseLost::Finish)]
+    pub on_lease_lost: OnLeaseLost,
+    /// How the log on standard error looks
+    #[arg(long, env = "TASKQ_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// What a worker does that the coordinator may have given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnLeaseLost {
+    /// Tasks go on, so that they survive a coordinator that is down for long. Results that come too late are
+    /// refused; side effects may overlap with those of the next attempt.
+    #[default]
+    Finish,
+    /// Tasks are killed before another worker can get them.
+    Kill,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// What a worker needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the coordinator is.
+    pub access: Access,
+    /// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`
+    pub name: String,
+    /// 1 to 4,096.
+    pub slots: u32,
+    /// What jobs can ask for.
+    pub labels: BTreeMap<String, String>,
+    /// What jobs can use up.
+    pub resources: BTreeMap<String, u64>,
+    /// Added to the worker's own niceness for tasks; 0 to 19.
+    pub nice: i32,
+    /// What becomes of tasks whose lease may be over.
+    pub on_lease_lost: OnLeaseLost,
+    /// An executable that calls [`maybe_become`](crate::spawner::maybe_become) first in its `main`. Default: this
+    /// process's own.
+    pub spawner: PathBuf,
+}
+
+impl Config {
+    /// A worker with one slot per core, named after host and process.
+    #[must_use]
+    pub fn new(access: Access) -> Config {
+        Config {
+            access,
+            name: default_name(),
+            slots: cores(),
+            labels: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            nice: 10,
+            on_lease_lost: OnLeaseLost::default(),
+            spawner: PathBuf::from("/proc/self/exe"),
+        }
+    }
+
+    /// How many tasks the coordinator may entrust to this worker at once.
+    pub(crate) fn window(&self) -> u32 {
+        self.slots * (1 + AHEAD)
+    }
+}
+
+impl TryFrom<Args> for Config {
+    type Error = AccessError;
+
+    fn try_from(args: Args) -> Result<Config, AccessError> {
+        let access = Access::find(args.addr.as_deref(), args.token_file.as_deref(), args.access.as_deref())?;
+        let default = Config::new(access);
+        Ok(Config {
+            name: args.name.unwrap_or(default.name),
+            slots: args.slots.unwrap_or(default.slots),
+            labels: args.labels.into_iter().collect(),
+            resources: args.resources.into_iter().collect(),
+            nice: args.nice,
+            on_lease_lost: args.on_lease_lost,
+            ..default
+        })
+    }
+}
+
+fn cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).unwrap_or(SLOTS_MAX).min(SLOTS_MAX)
+}
+
+/// The name of this machine.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn default_name() -> String {
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let host: String =
+        host().chars().filter(allowed).skip_while(|c| !c.is_ascii_alphanumeric()).take(48).collect();
+    let host = if host.is_empty() { "worker" } else { &host };
+    format!("{host}-{}", std::process::id())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if starts_well && text.len() <= 64 && text.chars().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is 1 to 64 letters, digits, dots, underscores or dashes, and starts with a letter or digit".into())
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+fn resource(text: &str) -> Result<(String, u64), String> {
+    let wrong = || "write NAME=COUNT, such as gpu=1".to_owned();
+    let (key, count) = label(text).map_err(|_| wrong())?;
+    Ok((name(&key)?, count.parse().map_err(|_| wrong())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert!(name("gpu-1.rack_2").is_ok());
+        for wrong in ["", "-a", "a b", "ä", &"x".repeat(65)] {
+            assert!(name(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(name(&default_name()).is_ok());
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        let args =
+            ["taskq-worker", "--slots", "3", "--label", "zone=a", "--resource", "gpu=2", "--nice", "0"];
+        let args = Args::try_parse_from(args).expect("valid");
+        assert_eq!(args.slots, Some(3));
+        assert_eq!(args.labels, [("zone".to_owned(), "a".to_owned())]);
+        assert_eq!(args.resources, [("gpu".to_owned(), 2)]);
+        for wrong in [["--slots", "0"], ["--slots", "4097"], ["--resource", "gpu"], ["--resource", "gpu=-1"]]
+        {
+            assert!(Args::try_parse_from(["taskq-worker"].into_iter().chain(wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What the coordinator has not yet said it has on disk.
+//!
+//! Reports wait here until `Committed` covers them, and are sent anew, in order, over each new connection. Ends are
+//! never dropped. Output is bounded by its writers: a piece of output owns a part of [`room`], and a task whose output
+//! finds no room is not read until there is some.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::attempt::{Chunk, Key, Outcome, Stream};
+
+/// Bytes of output that may be unconfirmed: half a second of a busy disk, and nothing beside a worker's memory.
+const ROOM: usize = 16 * 1024 * 1024;
+/// One message: enough to amortise it, few enough to be decoded and committed in a millisecond or so.
+const BATCH_REPORTS: usize = 512;
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// Something that happened to an attempt.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub key: Key,
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Started { unix_ms: u64 },
+    Output { stream: Stream, chunk: Chunk, room: Option<OwnedSemaphorePermit> },
+    Ended(Box<Outcome>),
+    Returned { reason: &'static str },
+}
+
+impl Event {
+    /// Whether the attempt is over for this worker.
+    fn is_end(&self) -> bool {
+        match self {
+            Event::Ended(_) | Event::Returned { .. } => true,
+            Event::Started { .. } | Event::Output { .. } => false,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Event::Output { chunk, .. } => chunk.data.len(),
+            Event::Ended(outcome) => outcome.stdout.data.len() + outcome.stderr.data.len(),
+            Event::Started { .. } | Event::Returned { .. } => 0,
+        }
+    }
+}
+
+/// Number of a message within one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seq(pub u64);
+
+/// Where output in flight is accounted for.
+pub(crate) fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ROOM))
+}
+
+/// Reports in order: those sent over this connection, then those not sent yet.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    sent: VecDeque<(Seq, Vec<Report>)>,
+    unsent: VecDeque<Report>,
+    /// Attempts whose end is here.
+    ended: HashSet<Key>,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, report: Report) {
+        if report.event.is_end() {
+            self.ended.insert(report.key);
+        }
+        self.unsent.push_back(report);
+    }
+
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Takes the next message's worth of reports; they are kept under this number.
+    pub(crate) fn take(&mut self, seq: Seq) -> &[Report] {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH_REPORTS && bytes < BATCH_BYTES {
+            let Some(report) = self.unsent.pop_front() else { break };
+            // The end says when it began, and it is on its way.
+            if matches!(report.event, Event::Started { .. }) && self.ended.contains(&report.key) {
+                continue;
+            }
+            bytes += report.event.bytes();
+            batch.push(report);
+        }
+        self.sent.push_back((seq, batch));
+        self.sent.back().map_or(&[], |(_, batch)| batch)
+    }
+
+    /// Everything up to this message is on disk.
+    pub(crate) fn confirm(&mut self, seq: Seq) {
+        while self.sent.front().is_some_and(|(sent, _)| *sent <= seq) {
+            for report in self.sent.pop_front().into_iter().flat_map(|(_, batch)| batch) {
+                if report.event.is_end() {
+                    self.ended.remove(&report.key);
+                }
+            }
+        }
+    }
+
+    /// The connection is lost: what was not confirmed is to be sent again. That something started is told by the
+    /// list of what is held.
+    pub(crate) fn rewind(&mut self) {
+        while let Some((_, batch)) = self.sent.pop_back() {
+            for report in batch.into_iter().rev() {
+                if !matches!(report.event, Event::Started { .. }) {
+                    self.unsent.push_front(report);
+                }
+            }
+        }
+    }
+
+    /// Drops all about attempts that belong to somebody else now.
+    pub(crate) fn abandon(&mut self, keys: &HashSet<Key>) {
+        self.unsent.retain(|report| !keys.contains(&report.key));
+        for (_, batch) in &mut self.sent {
+            batch.retain(|report| !keys.contains(&report.key));
+        }
+        self.ended.retain(|key| !keys.contains(key));
+    }
+
+    /// Attempts that have ended here, and that the coordinator may not know of.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = Key> + '_ {
+        self.ended.iter().copied()
+    }
+
+    pub(crate) fn holds_end_of(&self, key: Key) -> bool {
+        self.ended.contains(&key)
+    }
+
+    /// Nothing would be lost if the worker ended now.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.ended.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempt::tests::task;
+    use bytes::Bytes;
+
+    fn key(index: u32) -> Key {
+        task(1, index).key
+    }
+
+    fn started(index: u32) -> Report {
+        Report { key: key(index), event: Event::Started { unix_ms: 1 } }
+    }
+
+    fn ended(index: u32) -> Report {
+        Report { key: key(index), event: Event::Ended(Box::default()) }
+    }
+
+    fn output(index: u32, room: &Arc<Semaphore>, bytes: usize) -> Report {
+        let permit = Arc::clone(room).try_acquire_many_owned(bytes as u32).expect("room in the test");
+        let chunk = Chunk { offset: 0, data: Bytes::from(vec![0; bytes]) };
+        Report { key: key(index), event: Event::Output { stream: Stream::Stdout, chunk, room: Some(permit) } }
+    }
+
+    fn indices(batch: &[Report]) -> Vec<u32> {
+        batch.iter().map(|report| report.key.index).collect()
+    }
+
+    #[test]
+    fn what_is_not_confirmed_is_sent_again_in_order() {
+        let mut outbox = Outbox::default();
+        (0..3).for_each(|i| outbox.push(ended(i)));
+        assert_eq!(indices(outbox.take(Seq(2))), [0, 1, 2]);
+        outbox.push(ended(3));
+        assert_eq!(indices(outbox.take(Seq(3))), [3]);
+        outbox.confirm(Seq(2));
+        outbox.push(ended(4));
+        outbox.rewind();
+        assert_eq!(indices(outbox.take(Seq(2))), [3, 4]);
+        assert!(!outbox.is_settled());
+        outbox.confirm(Seq(2));
+        assert!(outbox.is_settled());
+    }
+
+    #[test]
+    fn a_start_that_nobody_saw_before_its_end_is_not_sent() {
+        let mut outbox = Outbox::default();
+        outbox.push(started(0));
+        outbox.push(started(1));
+        outbox.push(ended(0));
+        assert_eq!(indices(outbox.take(Seq(2))), [1, 0]);
+    }
+
+    #[test]
+    fn confirmed_output_gives_its_room_back() {
+        let room = room();
+        let mut outbox = Outbox::default();
+        outbox.push(output(0, &room, 1000));
+        outbox.take(Seq(2));
+        assert_eq!(room.available_permits(), ROOM - 1000);
+        outbox.confirm(Seq(1));
+        assert_eq!(room.available_permits(), ROOM - 1000);
+        outbox.confirm(Seq(2));
+        assert_eq!(room.available_permits(), ROOM);
+    }
+
+    #[test]
+    fn a_message_has_a_size_and_no_end_is_left_behind() {
+        let room = room();
+        let mut outbox = Outbox::default();
+        (0..20).for_each(|i| outbox.push(output(i, &room, 60 * 1024)));
+        (0..1000).for_each(|i| outbox.push(ended(i)));
+        let mut sizes = Vec::new();
+        while outbox.has_unsent() {
+            sizes.push(outbox.take(Seq(2 + sizes.len() as u64)).len());
+        }
+        assert_eq!(sizes.iter().sum::<usize>(), 1020);
+        assert!(sizes[0] < 20 && sizes.iter().all(|size| *size <= BATCH_REPORTS));
+        assert_eq!(outbox.ended().count(), 1000);
+    }
+
+    #[test]
+    fn what_belongs_to_others_is_dropped_sent_or_not() {
+        let mut outbox = Outbox::default();
+        outbox.push(ended(0));
+        outbox.take(Seq(2));
+        outbox.push(ended(1));
+        outbox.push(ended(2));
+        outbox.abandon(&HashSet::from([key(0), key(1)]));
+        outbox.rewind();
+        assert_eq!(indices(outbox.take(Seq(2))), [2]);
+        assert_eq!(outbox.ended().collect::<Vec<_>>(), [key(2)]);
+    }
+}

@@ -1,0 +1,150 @@
+//! Between the wire and the worker's own words. The only file that names both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskq_proto::v1 as pb;
+use taskq_template::Template;
+
+use super::Hello;
+use crate::attempt::{ByteCount, Epoch, How, Job, JobId, Key, Needs, Outcome, Program, Range, Stream, Task};
+use crate::outbox::{Event, Report};
+
+/// Defaults of the fields that a client may leave at zero.
+const KILL_GRACE: Duration = Duration::from_secs(10);
+const OUTPUT_LIMIT: ByteCount = ByteCount(1024 * 1024);
+
+/// The protocol that this worker speaks.
+const PROTOCOL: u32 = 1;
+
+pub(super) fn key(key: &pb::AttemptKey) -> Key {
+    Key { job: JobId(key.job_id), index: key.index, attempt: key.attempt, epoch: Epoch(key.epoch) }
+}
+
+fn pb_key(key: Key) -> pb::AttemptKey {
+    pb::AttemptKey { job_id: key.job.0, index: key.index, attempt: key.attempt, epoch: key.epoch.0 }
+}
+
+pub(super) fn hello(hello: &Hello) -> pb::worker_message::Body {
+    pb::worker_message::Body::Hello(pb::Hello {
+        incarnation: hello.incarnation.0,
+        name: hello.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL,
+        slots: hello.slots,
+        named: hello.named.clone().into_iter().collect(),
+        labels: hello.labels.clone().into_iter().collect(),
+        window: hello.window,
+        held: hello.held.iter().copied().map(pb_key).collect(),
+        host: hello.host.clone(),
+    })
+}
+
+pub(super) fn job(template: pb::Template) -> Job {
+    let command = template.command.unwrap_or_default();
+    let program = match Template::parse(&command.argv, command.shell, &template.columns) {
+        Ok(parsed) if command.shell => Program::Shell(parsed),
+        Ok(parsed) => Program::Argv(parsed),
+        Err(error) => Program::Unusable(error.to_string()),
+    };
+    let resources = template.resources.unwrap_or_default();
+    let millis = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
+    Job {
+        id: JobId(template.job_id),
+        program,
+        env: command.env.into_iter().collect(),
+        cwd: command.cwd,
+        stdin: command.stdin,
+        timeout: millis(template.timeout_ms),
+        grace: millis(template.kill_grace_ms).unwrap_or(KILL_GRACE),
+        needs: Needs { slots: resources.slots.max(1), named: resources.named.into_iter().collect() },
+        priority: template.priority,
+        output_limit: match template.output_limit_bytes {
+            0 => OUTPUT_LIMIT,
+            limit => ByteCount(limit),
+        },
+        range: template.range.map(|range| Range { start: range.start, step: range.step.max(1) }),
+    }
+}
+
+/// The attempts of a unit, in order of their indices.
+pub(super) fn keys(unit: &pb::Unit) -> impl Iterator<Item = Key> + '_ {
+    let key = |index| Key { job: JobId(unit.job_id), index, attempt: unit.attempt, epoch: Epoch(unit.epoch) };
+    let indices =
+        unit.indices.iter().flat_map(|span| (0..span.count).map_while(|i| span.first.checked_add(i)));
+    indices.map(key)
+}
+
+pub(super) fn tasks<'a>(unit: &'a pb::Unit, job: &'a Arc<Job>) -> impl Iterator<Item = Task> + 'a {
+    let mut rows = unit.rows.iter();
+    keys(unit).map(move |key| {
+        let fields = match job.range {
+            Some(range) => {
+                let value = u128::from(range.start) + u128::from(key.index) * u128::from(range.step);
+                vec![value.to_string().into()]
+            }
+            None => rows.next().map(|row| row.fields.clone()).unwrap_or_default(),
+        };
+        Task { key, job: Arc::clone(job), fields }
+    })
+}
+
+pub(super) fn reports(reports: &[Report]) -> pb::worker_message::Body {
+    let reports = reports.iter().map(report).collect();
+    pb::worker_message::Body::Reports(pb::Reports { reports })
+}
+
+fn report(report: &Report) -> pb::Report {
+    let event = match &report.event {
+        Event::Started { unix_ms } => pb::report::Event::Started(pb::Started { unix_ms: *unix_ms }),
+        Event::Output { stream, chunk, room: _ } => pb::report::Event::Output(pb::Output {
+            stream: match stream {
+                Stream::Stdout => pb::Stream::Stdout.into(),
+                Stream::Stderr => pb::Stream::Stderr.into(),
+            },
+            offset: chunk.offset,
+            data: chunk.data.clone(),
+        }),
+        Event::Ended(outcome) => pb::report::Event::Outcome(pb_outcome(report.key, outcome)),
+        Event::Returned { reason } => {
+            pb::report::Event::Returned(pb::Returned { reason: (*reason).to_owned() })
+        }
+    };
+    pb::Report { key: Some(pb_key(report.key)), event: Some(event) }
+}
+
+fn pb_outcome(key: Key, outcome: &Outcome) -> pb::Outcome {
+    use pb::outcome::Kind;
+    let (kind, exit_code, signal) = match outcome.how {
+        How::Exited(code) => (Kind::Exited, code, 0),
+        How::Signaled(signal) => (Kind::Signaled, 0, signal),
+        How::TimedOut => (Kind::TimedOut, 0, 0),
+        How::Cancelled => (Kind::Cancelled, 0, 0),
+        How::CannotExecute(code) => (Kind::CannotExecute, code, 0),
+        How::Lost => (Kind::WorkerLost, 0, 0),
+        How::Rejected => (Kind::Rejected, 0, 0),
+    };
+    pb::Outcome {
+        kind: kind.into(),
+        exit_code,
+        signal,
+        message: outcome.message.clone(),
+        usage: Some(pb::Usage {
+            wall_us: outcome.usage.wall_us,
+            user_us: outcome.usage.user_us,
+            system_us: outcome.usage.system_us,
+            peak_rss_bytes: outcome.usage.peak_rss_bytes,
+        }),
+        stdout: outcome.stdout.data.clone(),
+        stderr: outcome.stderr.data.clone(),
+        stdout_offset: outcome.stdout.offset,
+        stderr_offset: outcome.stderr.offset,
+        stdout_bytes: outcome.stdout.total,
+        stderr_bytes: outcome.stderr.total,
+        started_unix_ms: outcome.started_unix_ms,
+        ended_unix_ms: outcome.ended_unix_ms,
+        attempt: key.attempt,
+        worker: String::new(),
+        out_of_memory: false,
+    }
+}

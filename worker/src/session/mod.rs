@@ -1,0 +1,238 @@
+//! The link to the coordinator: one outgoing stream, opened anew whenever it is lost.
+//!
+//! It translates and numbers messages, and says when a link comes and goes. What is said over it is the worker's
+//! business (`worker.rs`), and what was said and not confirmed is the outbox's.
+
+pub(crate) mod connect;
+mod convert;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use taskq_proto::v1 as pb;
+use taskq_proto::v1::workers_client::WorkersClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use crate::attempt::{Epoch, Job, JobId, Key, Task};
+use crate::outbox::{Report, Seq};
+use connect::AuthChannel;
+
+/// Between two tries to connect: a random time up to a limit that doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Messages under way to the network. One more can be prepared meanwhile; more would only be older when they arrive.
+const IN_FLIGHT: usize = 2;
+/// Messages from the coordinator that wait for the worker.
+const INBOX: usize = 64;
+/// An assignment of a full window with long values.
+const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// One worker process; random, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Incarnation(pub u64);
+
+/// How the worker introduces itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Hello {
+    pub incarnation: Incarnation,
+    pub name: String,
+    pub host: String,
+    pub slots: u32,
+    pub named: BTreeMap<String, u64>,
+    pub labels: BTreeMap<String, String>,
+    pub window: u32,
+    pub held: Vec<Key>,
+}
+
+/// What the link has to say.
+pub(crate) enum News {
+    /// A link is being opened: say Hello through this.
+    Opening(Outgoing),
+    /// The coordinator said something.
+    Said(Saying),
+    /// The link is lost; another one will be opened.
+    Lost(Lost),
+}
+
+/// What the coordinator says.
+pub(crate) enum Saying {
+    Welcome { epoch: Epoch, lease: Duration, heartbeat: Duration, abandon: HashSet<Key> },
+    Assign { tasks: Vec<Task>, unknown: Vec<Key> },
+    Committed(Seq),
+    Stop { keys: Vec<Key>, stale: bool },
+    Drain,
+}
+
+/// Why there is no link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Wrong token.
+    Unauthorised(String),
+    /// The coordinator does not want this worker as it is.
+    Refused(String),
+    /// Nobody there, or gone, or not ready: it may pass.
+    Unavailable(String),
+}
+
+/// The worker's end of one link.
+pub(crate) struct Outgoing {
+    messages: mpsc::Sender<pb::WorkerMessage>,
+    next: u64,
+}
+
+impl Outgoing {
+    /// Waits until another message can go. False once the link is lost. Cancel-safe.
+    pub(crate) async fn ready(&self) -> bool {
+        self.messages.reserve().await.is_ok()
+    }
+
+    pub(crate) fn hello(&mut self, hello: &Hello) {
+        self.send(convert::hello(hello));
+    }
+
+    /// The number that the next message gets.
+    pub(crate) fn next_seq(&self) -> Seq {
+        Seq(self.next)
+    }
+
+    pub(crate) fn reports(&mut self, reports: &[Report]) {
+        self.send(convert::reports(reports));
+    }
+
+    pub(crate) fn heartbeat(&mut self) {
+        self.send(pb::worker_message::Body::Heartbeat(pb::Heartbeat {}));
+    }
+
+    pub(crate) fn goodbye(&mut self) {
+        self.send(pb::worker_message::Body::Goodbye(pb::Goodbye {}));
+    }
+
+    /// A message that finds no room is lost with its link, or is a heartbeat that others make superfluous.
+    fn send(&mut self, body: pb::worker_message::Body) {
+        if self.messages.try_send(pb::WorkerMessage { seq: self.next, body: Some(body) }).is_ok() {
+            self.next += 1;
+        }
+    }
+}
+
+/// Opens links for ever; ends when nobody listens any more.
+pub(crate) fn open(channel: AuthChannel) -> mpsc::Receiver<News> {
+    let (news, inbox) = mpsc::channel(INBOX);
+    tokio::spawn(async move {
+        let mut limit = PAUSE_MIN;
+        loop {
+            let Some((welcomed, lost)) = one_link(&channel, &news).await else { return };
+            if welcomed {
+                limit = PAUSE_MIN;
+            }
+            if news.send(News::Lost(lost)).await.is_err() {
+                return;
+            }
+            limit = (limit * 2).min(PAUSE_MAX);
+            let pause = rand::rng().random_range(PAUSE_MIN..=limit);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = news.closed() => return,
+            }
+        }
+    });
+    inbox
+}
+
+/// One link from Hello to its end: whether it was ever welcome, and why it ended. None if nobody listens.
+async fn one_link(channel: &AuthChannel, news: &mpsc::Sender<News>) -> Option<(bool, Lost)> {
+    let mut client = WorkersClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+    let (messages, outgoing) = mpsc::channel(IN_FLIGHT);
+    news.send(News::Opening(Outgoing { messages, next: 1 })).await.ok()?;
+    let opening = client.session(ReceiverStream::new(outgoing));
+    let mut incoming = tokio::select! {
+        opened = opening => match opened {
+            Ok(opened) => opened.into_inner(),
+            Err(status) => return Some((false, reason(&status))),
+        },
+        () = news.closed() => return None,
+    };
+    let mut translator = Translator::default();
+    loop {
+        let message = tokio::select! {
+            message = incoming.message() => message,
+            () = news.closed() => return None,
+        };
+        let lost = match message {
+            Ok(Some(message)) => match translator.translate(message) {
+                Some(saying) => {
+                    news.send(News::Said(saying)).await.ok()?;
+                    continue;
+                }
+                None => continue,
+            },
+            Ok(None) => Lost::Unavailable("the coordinator closed the connection".to_owned()),
+            Err(status) => reason(&status),
+        };
+        return Some((translator.welcomed, lost));
+    }
+}
+
+fn reason(status: &Status) -> Lost {
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => Lost::Unauthorised(message),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => Lost::Refused(message),
+        _ => Lost::Unavailable(message),
+    }
+}
+
+/// Knows the templates that were sent over this link.
+#[derive(Default)]
+struct Translator {
+    jobs: HashMap<JobId, Arc<Job>>,
+    welcomed: bool,
+}
+
+impl Translator {
+    /// None for what this worker does not know: a newer coordinator may say more.
+    fn translate(&mut self, message: pb::CoordinatorMessage) -> Option<Saying> {
+        use pb::coordinator_message::Body;
+        Some(match message.body? {
+            Body::Welcome(welcome) => {
+                self.welcomed = true;
+                Saying::Welcome {
+                    epoch: Epoch(welcome.epoch),
+                    lease: Duration::from_millis(welcome.lease_ms),
+                    heartbeat: Duration::from_millis(welcome.heartbeat_ms),
+                    abandon: welcome.abandon.iter().map(convert::key).collect(),
+                }
+            }
+            Body::Assign(assign) => self.assign(assign),
+            Body::Committed(committed) => Saying::Committed(Seq(committed.seq)),
+            Body::Stop(stop) => Saying::Stop {
+                keys: stop.attempts.iter().map(convert::key).collect(),
+                stale: stop.why() == pb::stop::Why::Stale,
+            },
+            Body::Drain(pb::Drain {}) => Saying::Drain,
+        })
+    }
+
+    fn assign(&mut self, assign: pb::Assign) -> Saying {
+        for template in assign.templates {
+            let job = convert::job(template);
+            self.jobs.insert(job.id, Arc::new(job));
+        }
+        let mut tasks = Vec::new();
+        let mut unknown = Vec::new();
+        for unit in &assign.units {
+            match self.jobs.get(&JobId(unit.job_id)) {
+                Some(job) => tasks.extend(convert::tasks(unit, job)),
+                None => unknown.extend(convert::keys(unit)),
+            }
+        }
+        for job in assign.forget {
+            self.jobs.remove(&JobId(job));
+        }
+        Saying::Assign { tasks, unknown }
+    }
+}

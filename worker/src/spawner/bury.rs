@@ -1,0 +1,28 @@
+//! The spawner's last word: the worker is dead, and so is all that it ran.
+
+use std::io;
+use std::time::Duration;
+
+use super::wire::Setup;
+use crate::session::connect::{self, Access, Token};
+
+/// Longer than a coordinator needs for a restart; after that the lease has run out anyway.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Tells the coordinator, trying again while it cannot be reached.
+pub(super) fn bury(setup: &Setup) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let access = Access { addr: setup.addr.clone(), token: Token::from(setup.token.clone()) };
+    let evidence =
+        format!("the process of worker {} ended, and all that it had started was killed", setup.worker);
+    let patient = async {
+        loop {
+            match connect::bury(&access, setup.incarnation, &evidence).await {
+                Ok(()) => return,
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, patient).await }).map_err(io::Error::other)
+}

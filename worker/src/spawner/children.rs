@@ -1,0 +1,198 @@
+//! Who belongs to which attempt, and who must go.
+//!
+//! An attempt's main process leads its own session. What it starts is below it, or, once its parent has died, a
+//! *stray*: a child of the spawner that nobody waits for. A stray belongs to the attempt whose session it is in, or
+//! whose tree it was seen in, or whose `TASKQ_*` environment it has. One that hides all that (`env -i setsid`, forked
+//! twice) is let live for as long as some attempt runs that can have started it.
+//!
+//! An attempt has ended when its main process has, and no stray of it is left.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use super::proc::{self, Identity, OwnChildren};
+use super::wire::Exited;
+use crate::sys;
+
+/// Entries that only tasks have, and that tell one attempt from another.
+const MARKS: [&[u8]; 3] = [b"TASKQ_JOB=", b"TASKQ_TASK=", b"TASKQ_ATTEMPT="];
+
+pub(super) struct Children {
+    all: OwnChildren,
+    /// By the number of the main process, which has not been reaped.
+    running: HashMap<i32, Attempt>,
+    /// Main process reaped, strays not all gone.
+    sweeping: Vec<(Attempt, Exited)>,
+    /// Where the main process of a running attempt is.
+    pids: HashMap<u64, i32>,
+}
+
+struct Attempt {
+    id: u64,
+    pid: i32,
+    started: Instant,
+    /// Boot-time ticks, looked up when first needed.
+    start: Option<u64>,
+    marks: Vec<Vec<u8>>,
+    /// Seen below the main process when it was told to end.
+    seen: HashSet<Identity>,
+    was_killed: bool,
+}
+
+impl Children {
+    pub(super) fn new() -> Children {
+        Children {
+            all: OwnChildren::open(),
+            running: HashMap::new(),
+            sweeping: Vec::new(),
+            pids: HashMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, id: u64, pid: i32, env: &[Vec<u8>]) {
+        let marks =
+            env.iter().filter(|entry| MARKS.iter().any(|mark| entry.starts_with(mark))).cloned().collect();
+        let (started, seen) = (Instant::now(), HashSet::new());
+        self.running.insert(pid, Attempt { id, pid, started, start: None, marks, seen, was_killed: false });
+        self.pids.insert(id, pid);
+    }
+
+    /// Sends a signal to an attempt's whole tree. One that has ended is being swept anyway.
+    pub(super) fn kill(&mut self, id: u64, signal: i32) {
+        let Some(signal) = Signal::from_named_raw(signal) else { return };
+        let Some(pid) = self.pids.get(&id) else { return };
+        let strays = self.strays();
+        let Some(attempt) = self.running.get_mut(pid) else { return };
+        attempt.was_killed = true;
+        let mut tree = proc::tree(*pid);
+        for stray in strays {
+            if attempt.owns(stray) {
+                tree.extend(proc::tree(stray));
+            }
+        }
+        attempt.seen.extend(tree.iter().copied());
+        kill_group(*pid, signal);
+        for member in tree {
+            // The group has been told; a second TERM could cut short what the first one began.
+            if member.pid != *pid && group(member.pid) != Some(*pid) {
+                proc::signal(member, signal);
+            }
+        }
+    }
+
+    /// Takes leave of all children that have ended, and returns the attempts that are over.
+    pub(super) fn reap(&mut self) -> Vec<Exited> {
+        while let Some(pid) = sys::peek_ended() {
+            let Some(mut attempt) = self.running.remove(&pid) else {
+                sys::reap(pid);
+                continue;
+            };
+            let wall = attempt.started.elapsed();
+            attempt.start = proc::stat(pid).map(|stat| stat.start);
+            // Before it is reaped: from then on its number may lead another group.
+            kill_group(pid, Signal::KILL);
+            let ended = sys::reap(pid);
+            self.pids.remove(&attempt.id);
+            let exited = Exited {
+                id: attempt.id,
+                status: ended.status,
+                wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
+                user_us: ended.user_us,
+                system_us: ended.system_us,
+                peak_rss_bytes: ended.peak_rss_bytes,
+                was_killed: attempt.was_killed,
+            };
+            self.sweeping.push((attempt, exited));
+        }
+        self.sweep()
+    }
+
+    /// Kills what ended attempts left behind; those that left nothing are over.
+    fn sweep(&mut self) -> Vec<Exited> {
+        let strays = self.strays();
+        if strays.is_empty() {
+            return self.sweeping.drain(..).map(|(_, exited)| exited).collect();
+        }
+        let mut dirty = HashSet::new();
+        for stray in strays {
+            if self.running.values().any(|attempt| attempt.owns(stray)) {
+                continue;
+            }
+            if let Some((owner, _)) = self.sweeping.iter().find(|(attempt, _)| attempt.owns(stray)) {
+                dirty.insert(owner.id);
+            } else if self.somebody_running_may_have_started(stray) {
+                continue;
+            }
+            kill_child(stray);
+        }
+        let (left, over) =
+            std::mem::take(&mut self.sweeping).into_iter().partition(|(a, _)| dirty.contains(&a.id));
+        self.sweeping = left;
+        over.into_iter().map(|(_, exited): (Attempt, Exited)| exited).collect()
+    }
+
+    fn somebody_running_may_have_started(&mut self, stray: i32) -> bool {
+        let Some(stray) = proc::stat(stray) else { return false };
+        self.running.values_mut().any(|attempt| {
+            let start = *attempt.start.get_or_insert_with(|| proc::stat(attempt.pid).map_or(0, |s| s.start));
+            start <= stray.start
+        })
+    }
+
+    /// Children that are not the main process of an attempt.
+    fn strays(&self) -> Vec<i32> {
+        let mut all = self.all.list();
+        all.retain(|pid| !self.running.contains_key(pid));
+        all
+    }
+
+    /// Kills every descendant; returns when none is left. `wait` returns when a child may have ended.
+    pub(super) fn kill_everyone(&mut self, wait: impl Fn()) {
+        loop {
+            while let Some(pid) = sys::peek_ended() {
+                if self.running.remove(&pid).is_some() {
+                    kill_group(pid, Signal::KILL);
+                }
+                sys::reap(pid);
+            }
+            let left = self.all.list();
+            if left.is_empty() && self.running.is_empty() {
+                return;
+            }
+            for pid in self.running.keys() {
+                kill_group(*pid, Signal::KILL);
+            }
+            left.into_iter().for_each(kill_child);
+            wait();
+        }
+    }
+}
+
+impl Attempt {
+    fn owns(&self, stray: i32) -> bool {
+        let Some(stat) = proc::stat(stray) else { return false };
+        stat.session == self.pid
+            || self.seen.contains(&Identity { pid: stray, start: stat.start })
+            || (!self.marks.is_empty() && proc::has_env(stray, &self.marks))
+    }
+}
+
+/// Only for main processes that have not been reaped: nobody else can lead a group of that number.
+fn kill_group(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process_group(pid, signal);
+    }
+}
+
+/// Only for children that have not been reaped: nobody else can have that number.
+fn kill_child(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+fn group(pid: i32) -> Option<i32> {
+    rustix::process::getpgid(Pid::from_raw(pid)).ok().map(|group| group.as_raw_nonzero().get())
+}

@@ -1,0 +1,368 @@
+//! The worker's side: asks the spawner for processes, and replaces a spawner that died.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{self, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::Signal;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+
+use super::wire::{self, Exited, Incoming, Kill, News, Order, Outgoing, Reply, Request, Setup, Stage};
+use super::{SECRET_WORD, orphans};
+
+/// Before a new spawner is tried again when even that cannot be started.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// For whom the spawner works.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    /// The executable that calls [`maybe_become`](super::maybe_become) first.
+    pub program: PathBuf,
+    pub setup: Setup,
+}
+
+/// What to run. Nothing is added to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Command {
+    pub argv: Vec<Vec<u8>>,
+    /// `NAME=value`
+    pub env: Vec<Vec<u8>>,
+    /// Empty: the worker's own.
+    pub cwd: Vec<u8>,
+    /// Empty: nothing to read.
+    pub stdin: Bytes,
+    pub nice: i32,
+}
+
+/// Why there is no process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Refused {
+        stage: Stage,
+        errno: i32,
+    },
+    /// The spawner died meanwhile; whether the process ran is unknown, but it does not any more.
+    Lost,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Exit {
+    Exited(Exited),
+    /// The spawner died, and the process with it.
+    Lost,
+}
+
+/// A process that runs. Dropping it changes nothing for the process.
+pub(crate) struct Process {
+    id: u64,
+    orders: mpsc::UnboundedSender<Ask>,
+    pub exit: Ending,
+    pub stdout: pipe::Receiver,
+    pub stderr: pipe::Receiver,
+}
+
+impl Process {
+    /// Sends a signal to the process and everything below it.
+    pub(crate) fn kill(&self, signal: Signal) {
+        let _ = self.orders.send(Ask::Kill(Kill { id: self.id, signal: signal.as_raw() }));
+    }
+}
+
+/// Knows when a process has ended.
+pub(crate) struct Ending(oneshot::Receiver<Exited>);
+
+impl Ending {
+    /// Waits until nothing of it is left. Cancel-safe; not to be asked again after it has answered.
+    pub(crate) async fn wait(&mut self) -> Exit {
+        (&mut self.0).await.map_or(Exit::Lost, Exit::Exited)
+    }
+}
+
+/// Asks for processes; cheap to clone. When the last clone is gone without [`farewell`](Spawner::farewell), the
+/// spawner kills everything and buries the worker.
+#[derive(Clone)]
+pub(crate) struct Spawner {
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+enum Ask {
+    Spawn(Box<Command>, oneshot::Sender<Result<Process, Failure>>),
+    Kill(Kill),
+    Farewell(oneshot::Sender<()>),
+}
+
+impl Spawner {
+    /// Starts the spawner process.
+    pub(crate) fn start(who: Who) -> io::Result<Spawner> {
+        let connection = Connection::open(&who)?;
+        let (asks, inbox) = mpsc::unbounded_channel();
+        let orders = asks.downgrade();
+        tokio::spawn(drive(who, connection, inbox, orders));
+        Ok(Spawner { asks })
+    }
+
+    /// Starts a process.
+    pub(crate) async fn spawn(&self, command: Command) -> Result<Process, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Spawn(Box::new(command), answer)).map_err(|_| Failure::Lost)?;
+        answered.await.unwrap_or(Err(Failure::Lost))
+    }
+
+    /// Ends the spawner without a burial; what still runs is killed.
+    pub(crate) async fn farewell(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.asks.send(Ask::Farewell(answer)).is_ok() {
+            let _ = answered.await;
+        }
+    }
+}
+
+/// One spawner process and what it owes us.
+struct Connection {
+    process: process::Child,
+    socket: UnixStream,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    next_id: u64,
+    starting: HashMap<u64, oneshot::Sender<Result<Process, Failure>>>,
+    running: HashMap<u64, oneshot::Sender<Exited>>,
+}
+
+enum End {
+    /// All handles are gone.
+    Unwanted,
+    /// The spawner was sent home.
+    Farewell(oneshot::Sender<()>),
+    /// The spawner is gone.
+    Died,
+}
+
+async fn drive(
+    who: Who,
+    mut connection: Connection,
+    mut inbox: mpsc::UnboundedReceiver<Ask>,
+    orders: mpsc::WeakUnboundedSender<Ask>,
+) {
+    loop {
+        match connection.serve(&mut inbox, &orders).await {
+            End::Unwanted => {
+                connection.leave();
+                return;
+            }
+            End::Farewell(answer) => {
+                let _ = connection.leave().await;
+                let _ = answer.send(());
+                return;
+            }
+            End::Died => {
+                tracing::warn!(
+                    "the spawner process was killed, and all running tasks with it; starting another"
+                );
+                // What was promised answers `Lost` when it is dropped: only once all is really gone.
+                let Connection { process, starting, running, .. } = connection;
+                let _ = in_thread(move || {
+                    take_leave(process);
+                    orphans::sweep();
+                })
+                .await;
+                drop((starting, running));
+                connection = loop {
+                    match Connection::open(&who) {
+                        Ok(connection) => break connection,
+                        Err(error) => {
+                            tracing::error!(%error, "no process for running tasks could be started; trying again");
+                            tokio::time::sleep(RESTART_PAUSE).await;
+                        }
+                    }
+                };
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn open(who: &Who) -> io::Result<Connection> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let process = orphans::start_spawner(|| {
+            process::Command::new(&who.program)
+                .arg0("taskq-spawner")
+                .arg(SECRET_WORD)
+                .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .env_clear()
+                .spawn()
+        })?;
+        let mut outgoing = Outgoing::default();
+        outgoing.push(&Request { order: Some(Order::Setup(who.setup.clone())) }, []);
+        Ok(Connection {
+            process,
+            socket: UnixStream::from_std(ours)?,
+            incoming: Incoming::default(),
+            outgoing,
+            next_id: 1,
+            starting: HashMap::new(),
+            running: HashMap::new(),
+        })
+    }
+
+    async fn serve(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<Ask>,
+        orders: &mpsc::WeakUnboundedSender<Ask>,
+    ) -> End {
+        loop {
+            if self.write().is_err() {
+                return End::Died;
+            }
+            tokio::select! {
+                ask = inbox.recv() => {
+                    let Some(ask) = ask else { return End::Unwanted };
+                    let mut next = Some(ask);
+                    while let Some(ask) = next {
+                        if let Some(answer) = self.order(ask) {
+                            let _ = self.write();
+                            return End::Farewell(answer);
+                        }
+                        next = inbox.try_recv().ok();
+                    }
+                }
+                ready = self.socket.readable() => {
+                    if ready.is_err() || self.read(orders).is_err() {
+                        return End::Died;
+                    }
+                }
+                ready = self.socket.writable(), if !self.outgoing.is_empty() => {
+                    if ready.is_err() {
+                        return End::Died;
+                    }
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, ask: Ask) -> Option<oneshot::Sender<()>> {
+        let (order, stdin) = match ask {
+            Ask::Kill(kill) => (Order::Kill(kill), None),
+            Ask::Farewell(answer) => {
+                self.outgoing.push(&Request { order: Some(Order::Farewell(wire::Farewell {})) }, []);
+                return Some(answer);
+            }
+            Ask::Spawn(command, answer) => {
+                let stdin = match standard_input(&command.stdin) {
+                    Ok(stdin) => stdin,
+                    Err(error) => {
+                        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                        let _ = answer.send(Err(Failure::Refused { stage: Stage::Fork, errno }));
+                        return None;
+                    }
+                };
+                let id = self.next_id;
+                self.next_id += 1;
+                self.starting.insert(id, answer);
+                let Command { argv, env, cwd, nice, .. } = *command;
+                let has_stdin = stdin.is_some();
+                (Order::Spawn(wire::Spawn { id, argv, env, cwd, nice, has_stdin }), stdin)
+            }
+        };
+        self.outgoing.push(&Request { order: Some(order) }, stdin.map(Into::into));
+        None
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if self.outgoing.is_empty() {
+            return Ok(());
+        }
+        let (socket, outgoing) = (&self.socket, &mut self.outgoing);
+        match socket.try_io(Interest::WRITABLE, || outgoing.send(socket)) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn read(&mut self, orders: &mpsc::WeakUnboundedSender<Ask>) -> io::Result<()> {
+        let (socket, incoming) = (&self.socket, &mut self.incoming);
+        match socket.try_io(Interest::READABLE, || incoming.receive(socket)) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        while let Some(Reply { news: Some(news) }) = self.incoming.frame()? {
+            match news {
+                News::Started(started) => self.started(started.id, orders)?,
+                News::Failed(failed) => {
+                    if let Some(answer) = self.starting.remove(&failed.id) {
+                        let _ =
+                            answer.send(Err(Failure::Refused { stage: failed.stage(), errno: failed.errno }));
+                    }
+                }
+                News::Exited(exited) => {
+                    if let Some(answer) = self.running.remove(&exited.id) {
+                        let _ = answer.send(exited);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, id: u64, orders: &mpsc::WeakUnboundedSender<Ask>) -> io::Result<()> {
+        let stdout = pipe::Receiver::from_owned_fd(self.incoming.fd()?)?;
+        let stderr = pipe::Receiver::from_owned_fd(self.incoming.fd()?)?;
+        let Some(answer) = self.starting.remove(&id) else { return Ok(()) };
+        let Some(orders) = orders.upgrade() else { return Ok(()) };
+        let (exited, exit) = oneshot::channel();
+        self.running.insert(id, exited);
+        if answer.send(Ok(Process { id, orders, exit: Ending(exit), stdout, stderr })).is_err() {
+            // Nobody waits any more: the attempt was dropped between order and start.
+            let kill = Kill { id, signal: Signal::KILL.as_raw() };
+            self.outgoing.push(&Request { order: Some(Order::Kill(kill)) }, []);
+        }
+        Ok(())
+    }
+
+    /// Hangs up, and takes leave of the process in the background.
+    fn leave(self) -> oneshot::Receiver<()> {
+        let Connection { process, socket, .. } = self;
+        drop(socket);
+        in_thread(move || take_leave(process))
+    }
+}
+
+fn take_leave(mut process: process::Child) {
+    let pid = process.id().cast_signed();
+    let _ = process.wait();
+    orphans::unregister(pid);
+}
+
+/// A file in memory that a program can read as its standard input.
+fn standard_input(bytes: &Bytes) -> io::Result<Option<File>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut file = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(Some(file))
+}
+
+/// A thread of its own, not one of the runtime's: a runtime that ends must not wait for it.
+fn in_thread(work: impl FnOnce() + Send + 'static) -> oneshot::Receiver<()> {
+    let (done, waiter) = oneshot::channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    waiter
+}

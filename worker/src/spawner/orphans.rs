@@ -1,0 +1,57 @@
+//! What a spawner that was killed left behind: the worker inherits it, kills it and takes leave of it.
+//!
+//! The worker may be a guest in another program's process, so not every child is ours: tasks run in sessions of
+//! their own, and spawners that live are known.
+
+use std::collections::HashSet;
+use std::io;
+use std::process::Child;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, getsid, kill_process, kill_process_group, waitid};
+
+use super::proc;
+
+/// Spawners of this process that live, or whose death has not been dealt with.
+static SPAWNERS: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
+
+/// Starts a spawner and remembers it, in one step: in between it would be taken for an orphan.
+pub(super) fn start_spawner(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
+    let mut known = SPAWNERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let child = start()?;
+    known.get_or_insert_default().insert(child.id().cast_signed());
+    Ok(child)
+}
+
+/// Forgets a spawner that has been reaped.
+pub(super) fn unregister(spawner: i32) {
+    let mut known = SPAWNERS.lock().unwrap_or_else(PoisonError::into_inner);
+    known.get_or_insert_default().remove(&spawner);
+}
+
+/// Kills all orphans; blocks until none is left.
+pub(super) fn sweep() {
+    loop {
+        let orphans: Vec<Pid> = proc::children(std::process::id().cast_signed())
+            .into_iter()
+            .filter_map(Pid::from_raw)
+            .filter(|pid| is_orphan(*pid))
+            .collect();
+        if orphans.is_empty() {
+            return;
+        }
+        for orphan in orphans {
+            // As long as we have not reaped it, nobody else has its number.
+            let _ = kill_process_group(orphan, rustix::process::Signal::KILL);
+            let _ = kill_process(orphan, rustix::process::Signal::KILL);
+            while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(orphan), WaitIdOptions::EXITED) {}
+        }
+    }
+}
+
+fn is_orphan(pid: Pid) -> bool {
+    let known = SPAWNERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let spawner = known.as_ref().is_some_and(|known| known.contains(&pid.as_raw_nonzero().get()));
+    let own_session = getsid(None).ok();
+    !spawner && getsid(Some(pid)).ok() != own_session
+}
