@@ -9,7 +9,7 @@ use taskq_client::model::{Acted, Selection};
 use crate::context::{self, Context};
 use crate::exit::{self, Exit, Failure};
 use crate::filter::Filter;
-use crate::output::{self, Column, View};
+use crate::output::{self, Column, Format, View};
 use crate::select::Typed;
 
 /// Which jobs or tasks, and how careful.
@@ -148,8 +148,13 @@ fn summary(verb: Verb, acted: &[Acted], dry_run: bool) -> String {
 }
 
 fn report(verb: Verb, acted: &[Acted], dry_run: bool, context: &Context) -> anyhow::Result<Exit> {
-    let rows: Vec<ActedView> = acted.iter().map(|one| ActedView::new(verb, one, dry_run)).collect();
-    output::rows(&context.screen, &rows)?;
+    // Failures are data for programs; people get them as errors below.
+    let json = matches!(context.screen.format, Format::Json | Format::Jsonl);
+    let shown = acted.iter().filter(|one| json || one.error_code == 0);
+    let rows: Vec<ActedView> = shown.map(|one| ActedView::new(verb, one, dry_run)).collect();
+    if json || !rows.is_empty() {
+        output::rows(&context.screen, &rows)?;
+    }
     if dry_run {
         context.say(&summary(verb, acted, true));
     }

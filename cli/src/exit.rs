@@ -125,7 +125,7 @@ pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
             return failure.exit;
         }
         if let Some(cause) = cause.downcast_ref::<taskq_client::Error>() {
-            return of_kind(cause.kind());
+            return of_client(cause);
         }
         if let Some(cause) = cause.downcast_ref::<crate::sources::Error>() {
             return if cause.is_unreadable() { Exit::InputOutput } else { Exit::Usage };
@@ -140,9 +140,10 @@ pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
     Exit::Internal
 }
 
-fn of_kind(kind: taskq_client::Kind) -> Exit {
+fn of_client(error: &taskq_client::Error) -> Exit {
     use taskq_client::Kind;
-    match kind {
+    match error.kind() {
+        Kind::Usage if matches!(error, taskq_client::Error::AccessFile { .. }) => Exit::Config,
         Kind::Usage => Exit::Usage,
         Kind::NotFound | Kind::Gone => Exit::NotFound,
         Kind::Conflict => Exit::Conflict,

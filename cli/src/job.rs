@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, visible_alias = "slots", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     cpus: u32,
     /// A named resource that a task takes; may be repeated
-    #[arg(long, value_name = "NAME=COUNT", value_parser = quantity::resource)]
+    #[arg(long, visible_alias = "resource", value_name = "NAME=COUNT", value_parser = quantity::resource)]
     res: Vec<(String, u64)>,
     /// Run only on workers with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = quantity::pair)]

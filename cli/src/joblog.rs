@@ -131,6 +131,7 @@ pub(crate) struct Earlier {
 #[derive(Debug)]
 struct End {
     ok: bool,
+    job: u64,
     command: String,
 }
 
@@ -156,7 +157,7 @@ impl Earlier {
         else {
             return Err(bad(1, "the header lacks Seq, Exitval, Signal or Command"));
         };
-        let state = column("State");
+        let (state, job) = (column("State"), column("Job"));
         let mut ended = BTreeMap::new();
         for (n, record) in reader.records().enumerate() {
             let line = n as u64 + 2;
@@ -172,7 +173,8 @@ impl Earlier {
             let succeeded =
                 state.and_then(|state| record.get(state)).is_none_or(|state| state == "succeeded");
             let ok = exit == "0" && signal == "0" && succeeded;
-            ended.insert(seq, End { ok, command: command.to_owned() });
+            let job = job.and_then(|job| record.get(job)).and_then(|text| text.parse().ok()).unwrap_or(0);
+            ended.insert(seq, End { ok, job, command: command.to_owned() });
         }
         Ok(Earlier { ended })
     }
@@ -180,6 +182,20 @@ impl Earlier {
     /// The sequence numbers that need not run again; with `failed_again` those that failed must.
     pub(crate) fn done(&self, failed_again: bool) -> impl Iterator<Item = u64> + '_ {
         self.ended.iter().filter(move |(_, end)| end.ok || !failed_again).map(|(seq, _)| *seq)
+    }
+
+    /// What did not succeed, by the job that ran it last.
+    pub(crate) fn failed(&self) -> BTreeMap<u64, Vec<u64>> {
+        let mut jobs: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for (seq, end) in self.ended.iter().filter(|(_, end)| !end.ok) {
+            jobs.entry(end.job).or_default().push(*seq);
+        }
+        jobs
+    }
+
+    /// The command that the log has for this number.
+    pub(crate) fn command(&self, seq: u64) -> Option<&str> {
+        self.ended.get(&seq).map(|end| end.command.as_str())
     }
 
     /// What the log says was run as number `seq`, if that differs from `command`.
@@ -237,6 +253,8 @@ mod tests {
         assert_eq!(earlier.other_command(1, "gzip 'a\tb'"), None);
         assert_eq!(earlier.other_command(2, "gzip d"), Some("gzip c"));
         assert_eq!(earlier.other_command(9, "gzip d"), None);
+        assert_eq!(earlier.failed().get(&7), Some(&vec![3]));
+        assert_eq!(earlier.command(3), Some("x"));
     }
 
     #[test]

@@ -139,18 +139,8 @@ impl Symbols {
         if self.utf8 { "✗" } else { "x" }
     }
 
-    /// Before what went well.
-    pub(crate) fn tick(self) -> &'static str {
-        if self.utf8 { "✓" } else { "+" }
-    }
-
     /// Between a prefix and a line of output.
     pub(crate) fn bar(self) -> &'static str {
         if self.utf8 { "│" } else { "|" }
-    }
-
-    /// Before a next step.
-    pub(crate) fn arrow(self) -> &'static str {
-        if self.utf8 { "→" } else { "->" }
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use taskq_client::{Elements, Source};
+use taskq_client::Elements;
 use thiserror::Error;
 
 use self::array::Array;

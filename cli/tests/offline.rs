@@ -9,10 +9,16 @@ use std::process::Stdio;
 #[test]
 fn an_unreachable_coordinator_is_exit_69_with_the_next_step() {
     let home = tempfile::tempdir().expect("temporary directory");
-    for args in [&["submit", "--", "true"][..], &["ls"], &["cancel", "42"], &["map", "echo", ":::", "a"], &["stats"]] {
+    for args in
+        [&["submit", "--", "true"][..], &["ls"], &["cancel", "42"], &["map", "echo", ":::", "a"], &["stats"]]
+    {
         let said = common::said(&mut common::taskq(home.path(), args));
         assert_eq!(said.code, 69, "taskq {args:?}: {}", said.stderr);
-        assert!(said.stderr.starts_with("error: coordinator not reachable at 127.0.0.1:1"), "{}", said.stderr);
+        assert!(
+            said.stderr.starts_with("error: coordinator not reachable at 127.0.0.1:1"),
+            "{}",
+            said.stderr
+        );
         assert!(said.stderr.contains("address came from: TASKQ_ADDR"), "{}", said.stderr);
         assert!(said.stderr.contains("taskq up"), "{}", said.stderr);
         assert_eq!(said.stdout, "");
@@ -22,9 +28,12 @@ fn an_unreachable_coordinator_is_exit_69_with_the_next_step() {
 #[test]
 fn where_the_status_is_the_task_s_own_it_is_125() {
     let home = tempfile::tempdir().expect("temporary directory");
-    for args in
-        [&["run", "--", "true"][..], &["submit", "--wait", "--", "true"], &["submit", "-f", "true"], &["wait", "42"]]
-    {
+    for args in [
+        &["run", "--", "true"][..],
+        &["submit", "--wait", "--", "true"],
+        &["submit", "-f", "true"],
+        &["wait", "42"],
+    ] {
         let said = common::said(&mut common::taskq(home.path(), args));
         assert_eq!(said.code, 125, "taskq {args:?}: {}", said.stderr);
         assert!(said.stderr.contains("not reachable"), "{}", said.stderr);
@@ -86,7 +95,7 @@ fn a_job_log_leaves_the_rest_to_do() {
         1\tw\t1\t1\t0\t0\tsucceeded\t1\t1\t0\techo a\n2\tw\t1\t1\t3\t0\tfailed\t1\t1\t0\techo b\n";
     std::fs::write(home.path().join("log.tsv"), log).expect("write");
     let run = |how: &str, values: &[&str]| {
-        let mut args = vec!["map", "--dry-run", "--joblog", "log.tsv", how, "echo", ":::"];
+        let mut args = vec!["map", "--dry-run", how, "log.tsv", "echo", ":::"];
         args.extend(values);
         common::said(common::taskq(home.path(), &args).current_dir(home.path()))
     };
@@ -95,6 +104,11 @@ fn a_job_log_leaves_the_rest_to_do() {
     let other = run("--resume", &["x", "b"]);
     assert_eq!(other.code, 2, "{}", other.stderr);
     assert!(other.stderr.contains("echo a") && other.stderr.contains("echo x"), "{}", other.stderr);
+    let again = common::said(
+        common::taskq(home.path(), &["map", "--dry-run", "--resume-failed", "log.tsv"])
+            .current_dir(home.path()),
+    );
+    assert_eq!(again.stdout, "echo b\n", "without a template only what failed: {}", again.stderr);
     let done = run("--resume", &["a", "b"]);
     assert_eq!((done.code, done.stdout.as_str()), (0, ""));
 }

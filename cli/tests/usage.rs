@@ -22,7 +22,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["map", "echo"], ":::"),
     (&["map", "cat {} | wc", ":::", "a"], "-c"),
     (&["map", "echo 'a", ":::", "a"], "never closed"),
-    (&["map", "--resume", "echo", ":::", "a"], "--joblog"),
+    (&["map", "--resume", "log.tsv"], "TEMPLATE"),
     (&["wait", "42.5-1"], "position 4"),
     (&["wait", "x"], "position 1"),
     (&["wait"], "SELECTOR"),
@@ -83,7 +83,8 @@ fn a_file_that_is_not_there_is_exit_74_and_named() {
 #[test]
 fn empty_sources_submit_nothing() {
     let home = tempfile::tempdir().expect("temporary directory");
-    let said = common::said(&mut common::taskq(home.path(), &["submit", "--each-line", "/dev/null", "--", "echo"]));
+    let said =
+        common::said(&mut common::taskq(home.path(), &["submit", "--each-line", "/dev/null", "--", "echo"]));
     assert_eq!(said.code, 4, "{}", said.stderr);
     let said = common::said(&mut common::taskq(home.path(), &["map", "echo", ":::"]));
     assert_eq!((said.code, said.stderr.as_str()), (0, "taskq: nothing to do\n"));

@@ -1,7 +1,7 @@
 //! `taskq map`: one task per element, their output in order, a job log, resumable. For those who know GNU parallel.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::ValueHint;
@@ -19,6 +19,7 @@ use crate::{job, output, text, verdict, words};
 
 use super::submit::{Expansion, read_elements};
 
+mod again;
 mod write;
 
 /// Run a command once per element and print the outputs in order
@@ -35,7 +36,8 @@ mod write;
     taskq map 'convert {} -resize 50% {.}.small.png' ::: *.jpg\n  \
     taskq map ./fit --rate {1} --seed {2} ::: 0.1 0.01 ::: 1 2 3\n  \
     find . -name '*.log' -print0 | taskq map --each-null - xz\n  \
-    taskq map --joblog jobs.tsv --resume-failed -j 50 --retries 2 'curl -sfO {}' :::: urls.txt\n\n\
+    taskq map --joblog jobs.tsv -j 50 --retries 2 'curl -sfO {}' :::: urls.txt\n  \
+    taskq map --resume-failed jobs.tsv\n\n\
     Options of taskq come before the template. Exit codes: 0 all succeeded, 1 some failed, 6 cancelled, 130 Ctrl-C.\n\
     All codes: taskq --help")]
 pub(crate) struct Args {
@@ -54,12 +56,12 @@ pub(crate) struct Args {
     /// Write a tab-separated line per ended task to this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     joblog: Option<PathBuf>,
-    /// Leave out elements that the job log has already
-    #[arg(long, requires = "joblog", conflicts_with = "resume_failed")]
-    resume: bool,
-    /// Leave out elements that succeeded according to the job log, and run the failed ones again
-    #[arg(long, requires = "joblog")]
-    resume_failed: bool,
+    /// Leave out the elements that this job log has already, and go on writing it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["resume_failed", "joblog"])]
+    resume: Option<PathBuf>,
+    /// The same, but run again what failed; without a template, only that
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "joblog")]
+    resume_failed: Option<PathBuf>,
     #[command(flatten)]
     progress: progress::Args,
     /// Print the commands, and run nothing
@@ -69,11 +71,21 @@ pub(crate) struct Args {
     #[arg(long)]
     exit_zero: bool,
     /// The command with placeholders, then perhaps `::: VALUES` or `:::: FILES`
-    #[arg(value_name = "TEMPLATE", required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    #[arg(value_name = "TEMPLATE", required_unless_present = "resume_failed", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     template: Vec<OsString>,
 }
 
+impl Args {
+    /// The job log of an earlier run, if there was one.
+    fn resumes(&self) -> Option<&Path> {
+        self.resume.as_deref().or(self.resume_failed.as_deref())
+    }
+}
+
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    if let (Some(path), true) = (&args.resume_failed, args.template.is_empty()) {
+        return again::run(&args, path, context).await;
+    }
     let shell = args.job.shell();
     let (template, trailing) = sources::split(args.template.clone())?;
     let argv = template_words(job::argv(template, shell)?, shell)?;
@@ -93,9 +105,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     if args.dry_run {
         return print_commands(&elements, &expansion, &left);
     }
-    let joblog = match &args.joblog {
-        Some(path) => Some(Writer::open(path, args.resume || args.resume_failed)?),
-        None => None,
+    let joblog = match (&args.joblog, args.resumes()) {
+        (_, Some(path)) => Some(Writer::open(path, true)?),
+        (Some(path), None) => Some(Writer::open(path, false)?),
+        (None, None) => None,
     };
     let many = job::Many {
         max_parallel: args.many.max_parallel.or(args.sources.max_parallel()),
@@ -106,7 +119,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let client = context.client().await?;
     let mut interrupts = Interrupts::listen()?;
     let mut spec = client.prepare(builder).await?;
-    if args.resume || args.resume_failed {
+    if args.resumes().is_some() {
         spec.elements.get_or_insert_default().only = left;
     }
     let ids = client.submit_all(vec![spec]).await?;
@@ -116,8 +129,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let attached = Attached {
         context,
         client: &client,
-        elements: &elements,
-        expansion: &expansion,
+        commands: &|index| expansion.command(&elements, index),
         progress: Progress::new(args.progress, &context.screen, id.to_string()),
         joblog,
     };
@@ -136,14 +148,13 @@ fn template_words(argv: Vec<String>, shell: bool) -> anyhow::Result<Vec<String>>
 /// The elements that are to run: all, or what an earlier run has left.
 fn left_to_do(args: &Args, elements: &Elements, expansion: &Expansion) -> anyhow::Result<Vec<Span>> {
     let total = elements.total()?;
-    let path = match &args.joblog {
-        Some(path) if args.resume || args.resume_failed => path,
-        Some(_) | None => return Ok(if total == 0 { vec![] } else { vec![Span { first: 0, count: total }] }),
+    let Some(path) = args.resumes() else {
+        return Ok(if total == 0 { vec![] } else { vec![Span { first: 0, count: total }] });
     };
     let earlier = Earlier::read(path)?;
     let mut left = Vec::new();
     let mut next = 0_u32;
-    for seq in earlier.done(args.resume_failed) {
+    for seq in earlier.done(args.resume_failed.is_some()) {
         let index = u32::try_from(seq - 1).ok().filter(|index| *index < total).ok_or_else(|| {
             Failure::usage(format!(
                 "{} has a line for element {seq}, but there are {total}; it belongs to another map",
@@ -182,8 +193,8 @@ fn print_commands(elements: &Elements, expansion: &Expansion, left: &[Span]) -> 
 struct Attached<'a> {
     context: &'a Context,
     client: &'a Client,
-    elements: &'a Elements,
-    expansion: &'a Expansion,
+    /// The command of an element, as one would type it.
+    commands: &'a (dyn Fn(u32) -> anyhow::Result<String> + Sync),
     progress: Progress,
     joblog: Option<Writer>,
 }
@@ -255,7 +266,7 @@ impl Attached<'_> {
         if self.joblog.is_none() && task.state() == State::Succeeded {
             return Ok(());
         }
-        let command = self.expansion.command(self.elements, task.index)?;
+        let command = (self.commands)(task.index)?;
         if task.state() == State::Failed && !self.context.screen.quiet {
             let how = task.outcome.as_ref().map(verdict::how).unwrap_or_default();
             self.progress.hide();

@@ -48,9 +48,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         () = interrupts.next() => context.say("stopping; what runs is finished first, Ctrl-C again stops it now"),
         ended = cluster.ended() => ended?,
     }
-    tokio::select! {
-        stopped = cluster.stop() => stopped?,
-        () = interrupts.next() => return Ok(Exit::Interrupted),
-    }
+    let drained = tokio::select! {
+        drained = cluster.drained() => drained,
+        () = interrupts.next() => Ok(()),
+    };
+    cluster.stop().await?;
+    drained?;
     Ok(Exit::Ok)
 }
