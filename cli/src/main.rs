@@ -1,1 +1,31 @@
-fn main() {}
+//! `taskq`: reads the command line, runs the command, and turns how it ended into an exit code.
+
+mod args;
+mod cmd;
+
+mod act;
+mod attach;
+mod clock;
+mod context;
+mod embed;
+mod exit;
+mod filter;
+mod interrupt;
+mod job;
+mod joblog;
+mod output;
+mod prefix;
+mod progress;
+mod quantity;
+mod screen;
+mod select;
+mod sources;
+mod text;
+mod verdict;
+mod view;
+mod words;
+
+fn main() -> std::process::ExitCode {
+    embed::maybe_become_spawner();
+    args::run().into()
+}

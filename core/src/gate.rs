@@ -15,7 +15,7 @@ use crate::{
     job::{Counts, End, Policy},
     policy::PolicyId,
     state::{Job, State, Timer},
-    step::ask,
+    step::{ask, recover},
 };
 
 /// The phases, as far as they are counted.
@@ -252,6 +252,9 @@ impl State {
             out.effects.push(Effect::Reply(request, Reply::Job(ask::job_view(self, now, id))));
         }
         self.drop_job(id);
+        if self.doubtful.is_some() {
+            recover::settle_doubt(self, out);
+        }
     }
 
     /// Puts the job where it belongs in the ready order. To be called after whatever decides that has changed.

@@ -45,6 +45,8 @@ pub struct Ready {
     lanes: BTreeMap<QueueId, Lane>,
     active: BTreeSet<(u64, QueueId)>,
     pass: u64,
+    /// Queues of which workers were kept free for something that is no longer urgent.
+    relieved: BTreeSet<QueueId>,
 }
 
 /// Jobs that can stand for each other on any worker.
@@ -221,6 +223,12 @@ impl Ready {
         &self.known(id).shape
     }
 
+    /// Classes that may now have what was kept free for an urgent one. Each is told once.
+    pub fn relieved(&mut self) -> Vec<ClassId> {
+        let queues = std::mem::take(&mut self.relieved);
+        queues.into_iter().flat_map(|queue| self.classes_of(queue).collect::<Vec<_>>()).collect()
+    }
+
     /// Whether the class is in use.
     #[must_use]
     pub fn is_known(&self, id: ClassId) -> bool {
@@ -313,8 +321,8 @@ impl Ready {
         let lane = self.lanes.entry(queue).or_default();
         if urgent {
             lane.urgent.insert(id);
-        } else {
-            lane.urgent.remove(&id);
+        } else if lane.urgent.remove(&id) {
+            self.relieved.insert(queue);
         }
     }
 

@@ -272,6 +272,7 @@ fn empty(config: Config, last_job: JobId, memory: Memory) -> State {
         deadlines: BTreeSet::new(),
         recovery: None,
         doubtful: None,
+        withheld: Vec::new(),
         totals: Totals::default(),
         stirred: BTreeSet::new(),
         touched: BTreeSet::new(),

@@ -88,6 +88,9 @@ pub struct State {
     pub(crate) recovery: Option<Recovery>,
     /// Jobs up to this one may have an attempt that was never recorded, on a worker that never came back.
     pub(crate) doubtful: Option<JobId>,
+    /// Workers that will not come back, and whose absence is not yet on record: while a job is doubtful, they are the
+    /// sign for the next start that it is.
+    pub(crate) withheld: Vec<WorkerId>,
     pub(crate) totals: Totals,
     /// Workers that changed since the last dispatch.
     pub(crate) stirred: BTreeSet<WorkerId>,
@@ -114,6 +117,8 @@ pub(crate) struct Job {
 pub(crate) struct Lost {
     pub(crate) name: Arc<str>,
     pub(crate) draining: bool,
+    /// When it is forgotten.
+    pub(crate) until: Timestamp,
 }
 
 /// The wait for known workers after a restart.
@@ -199,7 +204,7 @@ impl State {
             }
             Event::Heartbeat { session, seq } => step::session::heartbeat(self, now, session, seq, out),
             Event::Goodbye { session, seq } => step::session::goodbye(self, now, session, seq, out),
-            Event::Disconnected { session } => step::session::disconnected(self, now, session),
+            Event::Disconnected { session } => step::session::disconnected(self, session),
             Event::Bury { request, worker } => step::lost::bury(self, now, request, worker, out),
             Event::Drain { request, name } => step::session::drain(self, now, request, name, out),
             Event::Forget { jobs } => step::act::forget(self, jobs, out),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::session::connect::{Access, AccessError};
+use taskq_client::{Access, Sources};
 
 /// The most slots of one worker.
 const SLOTS_MAX: u32 = 4_096;
@@ -117,10 +117,14 @@ impl Config {
 }
 
 impl TryFrom<Args> for Config {
-    type Error = AccessError;
+    type Error = taskq_client::Error;
 
-    fn try_from(args: Args) -> Result<Config, AccessError> {
-        let access = Access::find(args.addr.as_deref(), args.token_file.as_deref(), args.access.as_deref())?;
+    fn try_from(args: Args) -> Result<Config, taskq_client::Error> {
+        let access = Access::find(&Sources {
+            addr: args.addr,
+            token_file: args.token_file,
+            access_file: args.access,
+        })?;
         let default = Config::new(access);
         Ok(Config {
             name: args.name.unwrap_or(default.name),

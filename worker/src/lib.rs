@@ -35,5 +35,4 @@ mod sys;
 mod worker;
 
 pub use config::{Args, Config, LogFormat, OnLeaseLost};
-pub use session::connect::{Access, AccessError, Token};
 pub use worker::{Error, run, run_until};

@@ -27,10 +27,19 @@ pub(crate) struct Report {
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Started { unix_ms: u64 },
-    Output { stream: Stream, chunk: Chunk, room: Option<OwnedSemaphorePermit> },
+    Started {
+        unix_ms: u64,
+    },
+    /// `_room` is given back when this is dropped.
+    Output {
+        stream: Stream,
+        chunk: Chunk,
+        _room: Option<OwnedSemaphorePermit>,
+    },
     Ended(Box<Outcome>),
-    Returned { reason: &'static str },
+    Returned {
+        reason: &'static str,
+    },
 }
 
 impl Event {
@@ -166,7 +175,10 @@ mod tests {
     fn output(index: u32, room: &Arc<Semaphore>, bytes: usize) -> Report {
         let permit = Arc::clone(room).try_acquire_many_owned(bytes as u32).expect("room in the test");
         let chunk = Chunk { offset: 0, data: Bytes::from(vec![0; bytes]) };
-        Report { key: key(index), event: Event::Output { stream: Stream::Stdout, chunk, room: Some(permit) } }
+        Report {
+            key: key(index),
+            event: Event::Output { stream: Stream::Stdout, chunk, _room: Some(permit) },
+        }
     }
 
     fn indices(batch: &[Report]) -> Vec<u32> {

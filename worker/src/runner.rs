@@ -75,7 +75,7 @@ async fn attempt(
     let _ =
         context.reports.send(Report { key: task.key, event: Event::Started { unix_ms: started_unix_ms } });
     let running = Running::new(context, &task, process);
-    let mut outcome = running.to_the_end(&mut stop).await;
+    let mut outcome = running.until_end(&mut stop).await;
     outcome.started_unix_ms = started_unix_ms;
     outcome
 }
@@ -154,7 +154,7 @@ impl<'a> Running<'a> {
         Running { context, task, process, stdout, stderr, ending: None, deadline, flush: None }
     }
 
-    async fn to_the_end(mut self, stop: &mut watch::Receiver<Option<Stop>>) -> Outcome {
+    async fn until_end(mut self, stop: &mut watch::Receiver<Option<Stop>>) -> Outcome {
         let exit = loop {
             let now = Instant::now();
             tokio::select! {
@@ -345,5 +345,5 @@ fn report(
     chunk: Chunk,
     room: Option<tokio::sync::OwnedSemaphorePermit>,
 ) {
-    let _ = context.reports.send(Report { key, event: Event::Output { stream, chunk, room } });
+    let _ = context.reports.send(Report { key, event: Event::Output { stream, chunk, _room: room } });
 }

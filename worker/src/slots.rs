@@ -76,8 +76,15 @@ impl Slots {
 
     /// Takes out all that waited longer than `patience`.
     pub(crate) fn give_back(&mut self, now: Instant, patience: Duration) -> Vec<Key> {
-        let late = self.waiting.extract_if(.., |_, (_, since)| now.duration_since(*since) >= patience);
-        late.map(|(place, _)| place.1).collect()
+        let mut late = Vec::new();
+        self.waiting.retain(|place, (_, since)| {
+            let stays = now.duration_since(*since) < patience;
+            if !stays {
+                late.push(place.1);
+            }
+            stays
+        });
+        late
     }
 
     /// When the first waiting task came.

@@ -21,7 +21,7 @@ use crate::command::Surroundings;
 use crate::config::{self, Config, OnLeaseLost};
 use crate::outbox::{self, Event, Outbox, Report};
 use crate::runner::{self, Context, Stop};
-use crate::session::connect::{self, AccessError, BLIND};
+use crate::session::connect::{self, BLIND};
 use crate::session::{self, Hello, Incarnation, Lost, News, Outgoing, Saying};
 use crate::slots::Slots;
 use crate::spawner::{Setup, Spawner, Who};
@@ -45,8 +45,8 @@ pub enum Error {
     #[error("the coordinator refused this worker: {0}")]
     Refused(String),
     /// Address or token are unusable.
-    #[error("cannot use what was given as address and token")]
-    Access(#[source] AccessError),
+    #[error(transparent)]
+    Access(taskq_client::Error),
     /// The process that runs tasks cannot be started.
     #[error("cannot start the process that runs tasks")]
     Spawner(#[source] std::io::Error),
@@ -130,7 +130,7 @@ impl Worker {
         let setup = Setup {
             incarnation: incarnation.0,
             addr: config.access.addr.clone(),
-            token: config.access.token.expose().to_owned(),
+            token: config.access.token.reveal().to_owned(),
             worker: config.name.clone(),
             open_files,
         };

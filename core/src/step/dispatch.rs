@@ -22,14 +22,18 @@ const PICKS: u32 = 4_096;
 const OTHERS: usize = 16;
 
 pub(crate) fn dispatch(state: &mut State, now: Now, out: &mut Outcome) {
+    let relieved = state.ready.relieved();
+    state.touched.extend(relieved);
     if state.stirred.is_empty() && state.touched.is_empty() {
         return;
     }
     let mut units = Units::default();
     let mut picks = PICKS;
     fill_stirred(state, now, &mut picks, &mut units, out);
-    if picks > 0 {
+    while picks > 0 && !state.touched.is_empty() {
         sweep(state, now, &mut picks, &mut units, out);
+        let relieved = state.ready.relieved();
+        state.touched.extend(relieved);
     }
     for (session, units) in units.by_session {
         out.effects.extend(units.into_iter().map(|unit| Effect::Assign { session, unit }));
@@ -77,9 +81,6 @@ fn fill_stirred(state: &mut State, now: Now, picks: &mut u32, units: &mut Units,
 /// Offers what is new to workers with room. The sweep goes from most free slots to fewest; a worker that took
 /// something stands further on and is met again.
 fn sweep(state: &mut State, now: Now, picks: &mut u32, units: &mut Units, out: &mut Outcome) {
-    if state.touched.is_empty() {
-        return;
-    }
     let mut from = Bound::Unbounded;
     while let Some(&(Reverse(free), id)) = state.room.range((from, Bound::Unbounded)).next() {
         if *picks == 0 {
@@ -96,7 +97,6 @@ fn sweep(state: &mut State, now: Now, picks: &mut u32, units: &mut Units, out: &
         }
     }
     state.touched.clear();
-    state.stirred.clear();
 }
 
 /// Whether something new could run there at all.

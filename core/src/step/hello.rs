@@ -28,7 +28,7 @@ pub(crate) fn hello(state: &mut State, now: Now, session: SessionId, hello: Work
     }
     replace_namesakes(state, now, &hello, out);
     let was_expected = recover::welcome(state, id);
-    let was_lost = state.lost.remove(&id);
+    let was_lost = lost::recall(state, id);
     if !was_expected && was_lost.is_none() && !state.workers.contains_key(&id) {
         out.writes.push(Write::WorkerSeen { worker: id, name: hello.name.clone() });
     }

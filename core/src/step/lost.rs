@@ -25,8 +25,7 @@ pub(crate) enum Fate {
 
 /// Takes everything from a known worker.
 pub(crate) fn lose(state: &mut State, now: Now, id: WorkerId, fate: Fate, out: &mut Outcome) -> u32 {
-    let Some(worker) = state.workers.get_mut(&id) else { return 0 };
-    worker.draining |= false;
+    let Some(worker) = state.workers.get(&id) else { return 0 };
     let tasks: Vec<TaskId> = worker.tasks().collect();
     for &task in &tasks {
         let executes = state.workers.get(&id).is_some_and(|worker| worker.executes(task));
@@ -62,8 +61,16 @@ pub(crate) fn remove(state: &mut State, now: Now, id: WorkerId, fate: Fate, out:
 
 /// A silent worker may come back for a while.
 pub(crate) fn remember(state: &mut State, now: Now, id: WorkerId, name: Arc<str>, draining: bool) {
-    state.lost.insert(id, Lost { name, draining });
-    state.deadlines.insert((now.mono.after(state.config.lost_kept), Timer::Forget(id)));
+    let until = now.mono.after(state.config.lost_kept);
+    state.lost.insert(id, Lost { name, draining, until });
+    state.deadlines.insert((until, Timer::Forget(id)));
+}
+
+/// A lost worker is not lost any more.
+pub(crate) fn recall(state: &mut State, id: WorkerId) -> Option<Lost> {
+    let lost = state.lost.remove(&id)?;
+    state.deadlines.remove(&(lost.until, Timer::Forget(id)));
+    Some(lost)
 }
 
 /// An attempt is lost with its worker. Charged to the task if it had started.
@@ -113,11 +120,11 @@ pub(crate) fn bury(state: &mut State, now: Now, request: RequestId, id: WorkerId
 
 /// A worker that is not connected and holds nothing that is known is dead.
 pub(crate) fn dismiss(state: &mut State, now: Now, id: WorkerId, out: &mut Outcome) {
-    let was_lost = state.lost.remove(&id).is_some();
+    let was_lost = recall(state, id).is_some();
     let was_expected = recover::give_up(state, id);
     if was_lost || was_expected {
         state.bury_incarnation(id);
-        out.writes.push(Write::WorkerGone(id));
+        recover::gone(state, id, out);
     } else if !state.buried.contains(&id) {
         state.bury_incarnation(id);
     }

@@ -6,7 +6,7 @@
 use roaring::RoaringBitmap;
 
 use crate::{
-    effect::Outcome,
+    effect::{Outcome, Write},
     gate::Ending,
     id::{JobId, Now, WorkerId},
     job::End,
@@ -48,6 +48,24 @@ pub(crate) fn recovered(state: &mut State, now: Now, out: &mut Outcome) {
         state.jobs.iter().map(|(id, _)| id).take_while(|id| *id <= recovery.last_job).collect();
     for id in jobs {
         resume(state, now, id, out);
+    }
+    settle_doubt(state, out);
+}
+
+/// A worker that was not there will never be. That becomes durable once no attempt of it can be unrecorded: if it
+/// were on record sooner, a second restart would not know that numbers of attempts may be used up.
+pub(crate) fn gone(state: &mut State, id: WorkerId, out: &mut Outcome) {
+    state.withheld.push(id);
+    settle_doubt(state, out);
+}
+
+/// Ends the doubt with the last job from before the restart.
+pub(crate) fn settle_doubt(state: &mut State, out: &mut Outcome) {
+    let oldest = state.jobs.iter().next().map(|(id, _)| id);
+    let doubt = |last: JobId| oldest.is_some_and(|oldest| oldest <= last);
+    if state.recovery.is_none() && !state.doubtful.is_some_and(doubt) {
+        state.doubtful = None;
+        out.writes.extend(state.withheld.drain(..).map(Write::WorkerGone));
     }
 }
 

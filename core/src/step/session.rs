@@ -36,9 +36,9 @@ pub(crate) fn goodbye(state: &mut State, now: Now, session: SessionId, seq: u64,
 }
 
 /// The connection is gone. The tasks stay where they are until the lease is over.
-pub(crate) fn disconnected(state: &mut State, now: Now, session: SessionId) {
-    let Some(id) = hear(state, now, session) else { return };
-    state.sessions.remove(&session);
+/// A broken connection is no sign of life.
+pub(crate) fn disconnected(state: &mut State, session: SessionId) {
+    let Some(id) = state.sessions.remove(&session) else { return };
     if let Some(worker) = state.workers.get_mut(&id) {
         worker.link = Link::Suspect;
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     array::Stage,
-    effect::{Effect, Outcome, Write},
+    effect::{Effect, Outcome},
     id::{Attempt, Lease, Now, TaskId, WorkerId},
     state::{State, Timer},
     step::{lost, recover, wait},
@@ -64,6 +64,6 @@ fn overdue(state: &mut State, now: Now, task: TaskId, attempt: Attempt, out: &mu
 fn forget(state: &mut State, worker: WorkerId, out: &mut Outcome) {
     if state.lost.remove(&worker).is_some() {
         state.bury_incarnation(worker);
-        out.writes.push(Write::WorkerGone(worker));
+        recover::gone(state, worker, out);
     }
 }

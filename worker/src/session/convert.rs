@@ -97,7 +97,7 @@ pub(super) fn reports(reports: &[Report]) -> pb::worker_message::Body {
 fn report(report: &Report) -> pb::Report {
     let event = match &report.event {
         Event::Started { unix_ms } => pb::report::Event::Started(pb::Started { unix_ms: *unix_ms }),
-        Event::Output { stream, chunk, room: _ } => pb::report::Event::Output(pb::Output {
+        Event::Output { stream, chunk, _room: _ } => pb::report::Event::Output(pb::Output {
             stream: match stream {
                 Stream::Stdout => pb::Stream::Stdout.into(),
                 Stream::Stderr => pb::Stream::Stderr.into(),

@@ -4,7 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use super::wire::Setup;
-use crate::session::connect::{self, Access, Token};
+use taskq_client::{Access, Token};
+
+use crate::session::connect;
 
 /// Longer than a coordinator needs for a restart; after that the lease has run out anyway.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -13,7 +15,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Tells the coordinator, trying again while it cannot be reached.
 pub(super) fn bury(setup: &Setup) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let access = Access { addr: setup.addr.clone(), token: Token::from(setup.token.clone()) };
+    let token = Token::new(setup.token.as_str()).map_err(io::Error::other)?;
+    let access = Access::new(setup.addr.as_str(), token);
     let evidence =
         format!("the process of worker {} ended, and all that it had started was killed", setup.worker);
     let patient = async {

@@ -1,0 +1,218 @@
+//! What `cancel`, `retry`, `pause`, `resume` and `rm` share: named jobs or a filter, a dry run, a question before
+//! many jobs are touched, and the report.
+
+use std::io::{BufRead, Write};
+
+use serde::Serialize;
+use taskq_client::model::{Acted, Selection};
+
+use crate::context::{self, Context};
+use crate::exit::{self, Exit, Failure};
+use crate::filter::Filter;
+use crate::output::{self, Column, Format, View};
+use crate::select::Typed;
+
+/// Which jobs or tasks, and how careful.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Args {
+    /// Jobs and tasks: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
+    #[arg(value_name = "SELECTOR")]
+    selectors: Vec<Typed>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask before acting on what a filter matches
+    #[arg(short, long)]
+    yes: bool,
+    /// It is no error if nothing matches
+    #[arg(long)]
+    allow_empty: bool,
+}
+
+/// One of the five.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Cancel,
+    Retry,
+    Pause,
+    Resume,
+    Remove,
+}
+
+impl Verb {
+    fn word(self) -> &'static str {
+        match self {
+            Verb::Cancel => "cancel",
+            Verb::Retry => "retry",
+            Verb::Pause => "pause",
+            Verb::Resume => "resume",
+            Verb::Remove => "remove",
+        }
+    }
+
+    async fn call(
+        self,
+        client: &taskq_client::Client,
+        what: Selection,
+        dry_run: bool,
+    ) -> anyhow::Result<Vec<Acted>> {
+        Ok(match self {
+            Verb::Cancel => client.cancel(what, dry_run).await?,
+            Verb::Retry => client.retry(what, dry_run).await?,
+            Verb::Pause => client.pause(what, dry_run).await?,
+            Verb::Resume => client.resume(what, dry_run).await?,
+            Verb::Remove => client.remove(what, dry_run).await?,
+        })
+    }
+}
+
+/// Does it, and reports.
+pub(crate) async fn run(verb: Verb, args: Args, context: &Context) -> anyhow::Result<Exit> {
+    if args.selectors.is_empty() == args.filter.is_empty() {
+        let word = verb.word();
+        return Err(Failure::usage(format!(
+            "say what to {word}: jobs by number (taskq {word} 42) or by a filter (taskq {word} -q QUEUE -s failed), not both"
+        )));
+    }
+    let client = context.client().await?;
+    let selection = match args.filter.is_empty() {
+        true => {
+            let chosen = context.choose(&client, &args.selectors).await?;
+            Selection { jobs: chosen.iter().map(context::job_tasks).collect(), filter: None }
+        }
+        false => Selection { jobs: vec![], filter: Some(context::wire_filter(&args.filter)) },
+    };
+    if selection.jobs.is_empty() && selection.filter.is_none() {
+        return no_match(&args, "standard input named no job");
+    }
+    if selection.filter.is_some() && !args.dry_run && !args.yes {
+        let would = verb.call(&client, selection.clone(), true).await?;
+        if would.is_empty() {
+            return no_match(&args, "the filter matched nothing");
+        }
+        confirm(verb, &would, context)?;
+    }
+    let acted = verb.call(&client, selection, args.dry_run).await?;
+    if acted.is_empty() {
+        return no_match(&args, "the filter matched nothing");
+    }
+    report(verb, &acted, args.dry_run, context)
+}
+
+fn no_match(args: &Args, what: &str) -> anyhow::Result<Exit> {
+    match args.allow_empty {
+        true => Ok(Exit::Ok),
+        false => Err(Failure::new(Exit::NoMatch, format!("{what} (see what there is: taskq ls)"))),
+    }
+}
+
+fn confirm(verb: Verb, would: &[Acted], context: &Context) -> anyhow::Result<()> {
+    let question = summary(verb, would, true);
+    if !context.screen.stdin_is_terminal || !context.screen.stderr_is_terminal {
+        return Err(Failure::usage(format!("{question}; add -y to do it, or --dry-run to look only")));
+    }
+    let mut to = std::io::stderr().lock();
+    let asked = write!(to, "{question}. Go on? [y/N] ").and_then(|()| to.flush());
+    asked.map_err(|cause| Failure::io("cannot ask", &cause))?;
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|cause| Failure::io("cannot read the answer", &cause))?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Interrupted, "nothing was done")),
+    }
+}
+
+/// `would retry 812 tasks in 3 jobs (43: 800, 39: 11, 12: 1)`
+fn summary(verb: Verb, acted: &[Acted], dry_run: bool) -> String {
+    const NAMED: usize = 5;
+    let fine: Vec<&Acted> = acted.iter().filter(|one| one.error_code == 0).collect();
+    let tasks: u64 = fine.iter().map(|one| u64::from(one.tasks)).sum();
+    let mut named: Vec<String> =
+        fine.iter().take(NAMED).map(|one| format!("{}: {}", one.job_id, one.tasks)).collect();
+    if fine.len() > NAMED {
+        named.push(format!("{} more", fine.len() - NAMED));
+    }
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    let would = if dry_run { "would " } else { "" };
+    let jobs = fine.len() as u64;
+    format!(
+        "{would}{} {tasks} task{} in {jobs} job{} ({})",
+        verb.word(),
+        plural(tasks),
+        plural(jobs),
+        named.join(", ")
+    )
+}
+
+fn report(verb: Verb, acted: &[Acted], dry_run: bool, context: &Context) -> anyhow::Result<Exit> {
+    // Failures are data for programs; people get them as errors below.
+    let json = matches!(context.screen.format, Format::Json | Format::Jsonl);
+    let shown = acted.iter().filter(|one| json || one.error_code == 0);
+    let rows: Vec<ActedView> = shown.map(|one| ActedView::new(verb, one, dry_run)).collect();
+    if json || !rows.is_empty() {
+        output::rows(&context.screen, &rows)?;
+    }
+    if dry_run {
+        context.say(&summary(verb, acted, true));
+    }
+    let mut exit = Exit::Ok;
+    for one in acted.iter().filter(|one| one.error_code != 0) {
+        context::eprint_line(&format!("error: job {}: {}", one.job_id, crate::text::visible(&one.note)));
+        exit = exit::of_grpc(one.error_code);
+    }
+    Ok(exit)
+}
+
+/// What happened to one job.
+#[derive(Serialize)]
+struct ActedView {
+    job: u64,
+    act: &'static str,
+    dry_run: bool,
+    ok: bool,
+    tasks: u32,
+    new_job: Option<u64>,
+    note: String,
+}
+
+impl ActedView {
+    fn new(verb: Verb, acted: &Acted, dry_run: bool) -> ActedView {
+        ActedView {
+            job: acted.job_id,
+            act: verb.word(),
+            dry_run,
+            ok: acted.error_code == 0,
+            tasks: acted.tasks,
+            new_job: (acted.new_job_id != 0).then_some(acted.new_job_id),
+            note: acted.note.clone(),
+        }
+    }
+}
+
+impl View for ActedView {
+    const SCHEMA: &'static str = "taskq.v1.acts";
+    const COLUMNS: &'static [Column] = &[
+        Column::number("ID", 0),
+        Column::text("ACT", 1),
+        Column::number("TASKS", 2),
+        Column::number("NEW", 0),
+        Column::flexible("NOTE", 3),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.job.to_string(),
+            self.act.to_owned(),
+            self.tasks.to_string(),
+            self.new_job.map_or_else(|| "-".to_owned(), |id| id.to_string()),
+            self.note.clone(),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.new_job.unwrap_or(self.job).to_string()
+    }
+}

@@ -1,0 +1,333 @@
+//! `taskq map`: one task per element, their output in order, a job log, resumable. For those who know GNU parallel.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::ValueHint;
+use taskq_client::model::{Span, State, Task};
+use taskq_client::{Client, Elements, InOrder, JobHandle, Results, ResultsQuery};
+
+use crate::attach;
+use crate::context::{self, Context};
+use crate::exit::{self, Exit, Failure};
+use crate::interrupt::Interrupts;
+use crate::joblog::{Earlier, Line, Writer};
+use crate::progress::{self, Progress};
+use crate::sources;
+use crate::{job, output, text, verdict, words};
+
+use super::submit::{Expansion, read_elements};
+
+mod again;
+mod write;
+
+/// Run a command once per element and print the outputs in order
+///
+/// The template is given as separate words, or as one string that is split at spaces and quotes like a shell would, but
+/// without a shell (-c asks for one). Placeholders: {} the element, {.} without extension, {/} file name, {//}
+/// directory, {/.} file name without extension, {#} number from 1, {%} slot, {1} {2} of several sources, {name} of a
+/// CSV or JSON field. Without a placeholder the element is appended.
+///
+/// Ctrl-C cancels what has not ended; a second one leaves the job alone.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    taskq map gzip -k9 {} ::: *.txt\n  \
+    taskq map 'convert {} -resize 50% {.}.small.png' ::: *.jpg\n  \
+    taskq map ./fit --rate {1} --seed {2} ::: 0.1 0.01 ::: 1 2 3\n  \
+    find . -name '*.log' -print0 | taskq map --each-null - xz\n  \
+    taskq map --joblog jobs.tsv -j 50 --retries 2 'curl -sfO {}' :::: urls.txt\n  \
+    taskq map --resume-failed jobs.tsv\n\n\
+    Options of taskq come before the template. Exit codes: 0 all succeeded, 1 some failed, 6 cancelled, 130 Ctrl-C.\n\
+    All codes: taskq --help")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    job: job::Args,
+    #[command(flatten)]
+    many: job::Many,
+    #[command(flatten)]
+    sources: sources::Args,
+    /// Print outputs in the order of the elements; this is the default
+    #[arg(short, long, overrides_with = "unordered")]
+    keep_order: bool,
+    /// Print outputs as tasks end
+    #[arg(short, long, overrides_with = "keep_order")]
+    unordered: bool,
+    /// Write a tab-separated line per ended task to this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    joblog: Option<PathBuf>,
+    /// Leave out the elements that this job log has already, and go on writing it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["resume_failed", "joblog"])]
+    resume: Option<PathBuf>,
+    /// The same, but run again what failed; without a template, only that
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "joblog")]
+    resume_failed: Option<PathBuf>,
+    #[command(flatten)]
+    progress: progress::Args,
+    /// Print the commands, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Exit with 0 even if tasks fail
+    #[arg(long)]
+    exit_zero: bool,
+    /// The command with placeholders, then perhaps `::: VALUES` or `:::: FILES`
+    #[arg(value_name = "TEMPLATE", required_unless_present = "resume_failed", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    template: Vec<OsString>,
+}
+
+impl Args {
+    /// The job log of an earlier run, if there was one.
+    fn resumes(&self) -> Option<&Path> {
+        self.resume.as_deref().or(self.resume_failed.as_deref())
+    }
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    if let (Some(path), true) = (&args.resume_failed, args.template.is_empty()) {
+        return again::run(&args, path, context).await;
+    }
+    let shell = args.job.shell();
+    let (template, trailing) = sources::split(args.template.clone())?;
+    let argv = template_words(job::argv(template, shell)?, shell)?;
+    let elements = read_elements(&args.sources, &args.job, trailing).await?;
+    if elements.is_empty() {
+        return Err(Failure::usage(
+            "there is nothing to map over; add elements: `::: a b c`, `:::: FILE`, --each-line FILE, --array 1-10",
+        ));
+    }
+    let expansion = Expansion::new(&argv, shell, &elements)?;
+    let left = left_to_do(&args, &elements, &expansion)?;
+    let tasks: u64 = left.iter().map(|span| u64::from(span.count)).sum();
+    if tasks == 0 {
+        context.say("taskq: nothing to do");
+        return Ok(Exit::Ok);
+    }
+    if args.dry_run {
+        return print_commands(&elements, &expansion, &left);
+    }
+    let joblog = match (&args.joblog, args.resumes()) {
+        (_, Some(path)) => Some(Writer::open(path, true)?),
+        (Some(path), None) => Some(Writer::open(path, false)?),
+        (None, None) => None,
+    };
+    let many = job::Many {
+        max_parallel: args.many.max_parallel.or(args.sources.max_parallel()),
+        ..args.many.clone()
+    };
+    let builder = args.job.builder(argv, &many, elements.clone())?;
+    builder.check()?;
+    let client = context.client().await?;
+    let mut interrupts = Interrupts::listen()?;
+    let mut spec = client.prepare(builder).await?;
+    if args.resumes().is_some() {
+        spec.elements.get_or_insert_default().only = left;
+    }
+    let ids = client.submit_all(vec![spec]).await?;
+    let id =
+        *ids.first().ok_or_else(|| Failure::new(Exit::Internal, "the coordinator gave the job no number"))?;
+    let handle = client.attach(id);
+    let attached = Attached {
+        context,
+        client: &client,
+        commands: &|index| expansion.command(&elements, index),
+        progress: Progress::new(args.progress, &context.screen, id.to_string()),
+        joblog,
+    };
+    let exit = attached.collect(&handle, args.unordered, &mut interrupts).await?;
+    Ok(if args.exit_zero && exit != Exit::Interrupted { Exit::Ok } else { exit })
+}
+
+/// One string with spaces is a whole command line.
+fn template_words(argv: Vec<String>, shell: bool) -> anyhow::Result<Vec<String>> {
+    match argv.as_slice() {
+        [line] if !shell && line.contains(char::is_whitespace) => Ok(words::split(line)?),
+        _ => Ok(argv),
+    }
+}
+
+/// The elements that are to run: all, or what an earlier run has left.
+fn left_to_do(args: &Args, elements: &Elements, expansion: &Expansion) -> anyhow::Result<Vec<Span>> {
+    let total = elements.total()?;
+    let Some(path) = args.resumes() else {
+        return Ok(if total == 0 { vec![] } else { vec![Span { first: 0, count: total }] });
+    };
+    let earlier = Earlier::read(path)?;
+    let mut left = Vec::new();
+    let mut next = 0_u32;
+    for seq in earlier.done(args.resume_failed.is_some()) {
+        let index = u32::try_from(seq - 1).ok().filter(|index| *index < total).ok_or_else(|| {
+            Failure::usage(format!(
+                "{} has a line for element {seq}, but there are {total}; it belongs to another map",
+                path.display()
+            ))
+        })?;
+        let command = expansion.command(elements, index)?;
+        if let Some(logged) = earlier.other_command(seq, &command) {
+            return Err(Failure::usage(format!(
+                "{} says that element {seq} was `{logged}`, but now it is `{}`; use another --joblog for another map",
+                path.display(),
+                text::visible(&command),
+            )));
+        }
+        if index > next {
+            left.push(Span { first: next, count: index - next });
+        }
+        next = index + 1;
+    }
+    if next < total {
+        left.push(Span { first: next, count: total - next });
+    }
+    Ok(left)
+}
+
+fn print_commands(elements: &Elements, expansion: &Expansion, left: &[Span]) -> anyhow::Result<Exit> {
+    let mut out = output::Out::new();
+    for index in left.iter().flat_map(|span| span.first..span.first + span.count) {
+        out.line(&expansion.command(elements, index)?).map_err(|cause| output::stdout_failed(&cause))?;
+    }
+    out.flush().map_err(|cause| output::stdout_failed(&cause))?;
+    Ok(Exit::Ok)
+}
+
+/// A map that runs.
+struct Attached<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    /// The command of an element, as one would type it.
+    commands: &'a (dyn Fn(u32) -> anyhow::Result<String> + Sync),
+    progress: Progress,
+    joblog: Option<Writer>,
+}
+
+impl Attached<'_> {
+    /// Prints and logs until all has ended.
+    async fn collect(
+        mut self,
+        handle: &JobHandle,
+        unordered: bool,
+        interrupts: &mut Interrupts,
+    ) -> anyhow::Result<Exit> {
+        let query = ResultsQuery { cursor: 0, with_output: unordered, follow: true };
+        let mut ends: Option<Results> = Some(handle.results(query));
+        let mut in_order: Option<InOrder> = match unordered {
+            true => None,
+            false => Some(handle.results_in_order(ResultsQuery { with_output: true, ..query }).await?),
+        };
+        let mut beat = tokio::time::interval(Duration::from_millis(250));
+        let mut interrupted = false;
+        while ends.is_some() || in_order.is_some() {
+            tokio::select! {
+                end = async { ends.as_mut()?.next().await }, if ends.is_some() => match end {
+                    Some(end) => {
+                        let task = end?.task;
+                        self.ended(&task)?;
+                        if unordered {
+                            self.print(&task, handle).await?;
+                        }
+                    }
+                    None => ends = None,
+                },
+                task = async { in_order.as_mut()?.next().await }, if in_order.is_some() => match task {
+                    Some(task) => self.print(&task?, handle).await?,
+                    None => in_order = None,
+                },
+                _ = beat.tick() => {
+                    if let Some(joblog) = &mut self.joblog {
+                        joblog.flush()?;
+                    }
+                    let job = handle.job().await?;
+                    self.progress.update(&job.counts.unwrap_or_default());
+                }
+                () = interrupts.next() => {
+                    self.progress.hide();
+                    if interrupted {
+                        attach::say_detached(self.context, handle.id());
+                        return Ok(Exit::Interrupted);
+                    }
+                    interrupted = true;
+                    self.context.say(&format!("taskq: cancelling job {}; Ctrl-C again to leave it alone", handle.id()));
+                    handle.cancel().await?;
+                }
+            }
+        }
+        if let Some(joblog) = &mut self.joblog {
+            joblog.flush()?;
+        }
+        self.progress.hide();
+        let job = handle.job().await?;
+        if let Some(line) = verdict::of_many(&self.context.screen, &job) {
+            self.context.say(&line);
+        }
+        Ok(if interrupted { Exit::Interrupted } else { exit::of_jobs([&job]) })
+    }
+
+    /// One more end, in the order in which they happen.
+    fn ended(&mut self, task: &Task) -> anyhow::Result<()> {
+        if self.joblog.is_none() && task.state() == State::Succeeded {
+            return Ok(());
+        }
+        let command = (self.commands)(task.index)?;
+        if task.state() == State::Failed && !self.context.screen.quiet {
+            let how = task.outcome.as_ref().map(verdict::how).unwrap_or_default();
+            self.progress.hide();
+            context::eprint_line(&format!(
+                "{} task {}.{} failed: {}   {}",
+                self.context.screen.symbols.cross(),
+                task.job_id,
+                task.index,
+                text::visible(&how),
+                text::visible(&command)
+            ));
+        }
+        if let Some(joblog) = &mut self.joblog {
+            joblog.add(&line_of(task, command))?;
+        }
+        Ok(())
+    }
+
+    /// The output of one task. A reader that went away ends the map as it would end a local program.
+    async fn print(&mut self, task: &Task, handle: &JobHandle) -> anyhow::Result<()> {
+        self.progress.hide();
+        let printed = write::output(self.client, &self.context.screen, task).await;
+        if let Err(error) = &printed
+            && exit::of_error(error) == Exit::ClosedPipe
+        {
+            handle.cancel().await?;
+        }
+        printed
+    }
+}
+
+fn line_of(task: &Task, command: String) -> Line {
+    let outcome = task.outcome.clone().unwrap_or_default();
+    let usage = outcome.usage.unwrap_or_default();
+    Line {
+        seq: u64::from(task.index) + 1,
+        host: if outcome.worker.is_empty() { task.worker.clone() } else { outcome.worker.clone() },
+        start_s: outcome.started_unix_ms as f64 / 1_000.0,
+        runtime_s: usage.wall_us as f64 / 1_000_000.0,
+        exit: outcome.exit_code,
+        signal: outcome.signal,
+        state: crate::view::state_word(task.state()).to_owned(),
+        attempt: task.attempt,
+        job: task.job_id,
+        peak_rss_bytes: usage.peak_rss_bytes,
+        command,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_string_is_a_command_line_and_words_stay_words() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let split = template_words(words(&["convert {} 'a b'"]), false).expect("split");
+        assert_eq!(split, ["convert", "{}", "a b"]);
+        assert_eq!(template_words(words(&["gzip"]), false).expect("one word"), ["gzip"]);
+        assert_eq!(template_words(words(&["a b", "{}"]), false).expect("two words"), ["a b", "{}"]);
+        assert_eq!(template_words(words(&["cat {} | wc"]), true).expect("script"), ["cat {} | wc"]);
+        assert!(template_words(words(&["cat {} | wc"]), false).is_err());
+    }
+}

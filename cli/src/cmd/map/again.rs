@@ -1,0 +1,82 @@
+//! `taskq map --resume-failed LOG` without a template: the coordinator still has the jobs of the log, so what failed
+//! in them is submitted again from there, and the log goes on.
+
+use std::path::Path;
+
+use taskq_client::JobId;
+use taskq_client::model::{JobTasks, Selection, Span};
+
+use super::{Args, Attached};
+use crate::context::Context;
+use crate::exit::{self, Exit, Failure};
+use crate::interrupt::Interrupts;
+use crate::joblog::{Earlier, Writer};
+use crate::output;
+use crate::progress::Progress;
+
+/// One job after the other: usually there is one.
+pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::Result<Exit> {
+    let earlier = Earlier::read(path)?;
+    let failed = earlier.failed();
+    if failed.is_empty() {
+        context.say(&format!("taskq: nothing failed according to {}", path.display()));
+        return Ok(Exit::Ok);
+    }
+    let command = |index: u32| Ok(earlier.command(u64::from(index) + 1).unwrap_or_default().to_owned());
+    if args.dry_run {
+        let mut out = output::Out::new();
+        for seq in failed.values().flatten() {
+            out.line(earlier.command(*seq).unwrap_or_default())
+                .map_err(|cause| output::stdout_failed(&cause))?;
+        }
+        out.flush().map_err(|cause| output::stdout_failed(&cause))?;
+        return Ok(Exit::Ok);
+    }
+    let client = context.client().await?;
+    let mut interrupts = Interrupts::listen()?;
+    let mut worst = Exit::Ok;
+    for (job, seqs) in failed {
+        let id = again(&client, path, job, &seqs).await?;
+        let attached = Attached {
+            context,
+            client: &client,
+            commands: &command,
+            progress: Progress::new(args.progress, &context.screen, id.to_string()),
+            joblog: Some(Writer::open(path, true)?),
+        };
+        let exit = attached.collect(&client.attach(id), args.unordered, &mut interrupts).await?;
+        if exit == Exit::Interrupted {
+            return Ok(exit);
+        }
+        worst = if exit == Exit::Ok { worst } else { exit };
+    }
+    Ok(if args.exit_zero { Exit::Ok } else { worst })
+}
+
+async fn again(client: &taskq_client::Client, path: &Path, job: u64, seqs: &[u64]) -> anyhow::Result<JobId> {
+    let mut indices: Vec<Span> = Vec::new();
+    for index in seqs.iter().filter_map(|seq| u32::try_from(seq - 1).ok()) {
+        match indices.last_mut() {
+            Some(span) if span.first + span.count == index => span.count += 1,
+            _ => indices.push(Span { first: index, count: 1 }),
+        }
+    }
+    if job == 0 {
+        let message =
+            format!("{} does not say which job ran its commands; give the template as well", path.display());
+        return Err(Failure::usage(message));
+    }
+    let selection = Selection { jobs: vec![JobTasks { job_id: job, indices }], filter: None };
+    let acted = client.retry(selection, false).await?;
+    match acted.first() {
+        Some(one) if one.error_code == 0 && one.new_job_id != 0 => Ok(JobId(one.new_job_id)),
+        Some(one) => {
+            let exit = if one.error_code == 0 { Exit::Conflict } else { exit::of_grpc(one.error_code) };
+            Err(Failure::new(exit, format!("job {job} cannot be retried: {}", one.note)))
+        }
+        None => Err(Failure::new(
+            Exit::NotFound,
+            format!("job {job} of {} is not there any more", path.display()),
+        )),
+    }
+}

@@ -1,0 +1,192 @@
+//! What a command has at hand: the screen, and the coordinator once it is asked for.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use taskq_client::model::{Filter as WireFilter, JobTasks, Span as WireSpan, State};
+use taskq_client::{Access, Client, JobId, Options, Sources, Trouble};
+use tokio::sync::OnceCell;
+
+use crate::args::Global;
+use crate::clock::UnixMs;
+use crate::embed::Embedded;
+use crate::exit::{Exit, Failure};
+use crate::filter::{Filter, StateName};
+use crate::screen::Screen;
+use crate::select::{JobRef, Selector, Span, Typed};
+
+/// Handed to every command.
+pub(crate) struct Context {
+    global: Global,
+    pub(crate) screen: Screen,
+    embedded: OnceCell<Embedded>,
+}
+
+/// A selector after `last` was looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) job: JobId,
+    /// Empty means the whole job.
+    pub(crate) tasks: Vec<Span>,
+}
+
+impl Context {
+    /// Connects nowhere yet.
+    pub(crate) fn new(global: Global, screen: Screen) -> Context {
+        Context { global, screen, embedded: OnceCell::new() }
+    }
+
+    /// A line for people, on standard error; nothing with --quiet.
+    pub(crate) fn say(&self, line: &str) {
+        if !self.screen.quiet {
+            eprint_line(line);
+        }
+    }
+
+    /// Connects to the coordinator, or starts the one inside this process.
+    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
+        let access = match self.local_dir()? {
+            Some(dir) => {
+                let dir = dir.map_or_else(taskq_client::default_data_dir, Ok)?;
+                self.embedded.get_or_try_init(|| Embedded::start(dir)).await?.access().clone()
+            }
+            None => Access::find(&Sources {
+                addr: self.global.addr.clone(),
+                token_file: self.global.token_file.clone(),
+                access_file: self.global.access.clone(),
+            })?,
+        };
+        let quiet = self.screen.quiet;
+        let on_trouble = move |trouble: &Trouble| match trouble {
+            _ if quiet => {}
+            Trouble::Lost { error, .. } => eprint_line(&format!("taskq: no answer ({error}); trying again")),
+            Trouble::Back => eprint_line("taskq: the coordinator is back"),
+        };
+        let options = Options { on_trouble: Some(Arc::new(on_trouble)), ..Options::default() };
+        Ok(Client::connect_with(&access, options).await?)
+    }
+
+    /// Stops what this process started.
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
+        match self.embedded.into_inner() {
+            Some(embedded) => embedded.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// `Some` if the coordinator is to be in this process; the directory if one was named.
+    fn local_dir(&self) -> anyhow::Result<Option<Option<PathBuf>>> {
+        if self.global.local {
+            return Ok(Some(None));
+        }
+        let named = match &self.global.addr {
+            Some(addr) => Some(addr.clone()),
+            None if self.global.access.is_some() => None,
+            None => std::env::var("TASKQ_ADDR").ok(),
+        };
+        match named.as_deref() {
+            Some("local") => Ok(Some(None)),
+            Some(addr) => match addr.strip_prefix("local:") {
+                Some("") => {
+                    Err(Failure::usage("`local:` needs a directory after it, as in local:/var/tmp/taskq"))
+                }
+                Some(dir) => Ok(Some(Some(PathBuf::from(dir)))),
+                None => Ok(None),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// Reads `-` from standard input and looks `last` up.
+    pub(crate) async fn choose(&self, client: &Client, typed: &[Typed]) -> anyhow::Result<Vec<Chosen>> {
+        let mut chosen = Vec::new();
+        for typed in typed {
+            match typed {
+                Typed::One(selector) => chosen.push(choose_one(client, selector).await?),
+                Typed::Stdin => {
+                    for selector in selectors_of_stdin()? {
+                        chosen.push(choose_one(client, &selector).await?);
+                    }
+                }
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// To standard error; that nobody reads it is no reason to stop.
+pub(crate) fn eprint_line(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+async fn choose_one(client: &Client, selector: &Selector) -> anyhow::Result<Chosen> {
+    let job = match selector.job {
+        JobRef::Id(id) => JobId(id),
+        JobRef::Last { back } => last(client, back).await?,
+    };
+    Ok(Chosen { job, tasks: selector.tasks.clone() })
+}
+
+async fn last(client: &Client, back: u32) -> anyhow::Result<JobId> {
+    let mut jobs = client.list(WireFilter::default()).page_size(back.saturating_add(1).min(1_000));
+    let mut seen = 0;
+    while let Some(job) = jobs.next().await {
+        let job = job?;
+        if seen == back {
+            return Ok(JobId(job.id));
+        }
+        seen += 1;
+    }
+    Err(Failure::new(Exit::NotFound, format!("there is no such last job: the coordinator has {seen} jobs")))
+}
+
+fn selectors_of_stdin() -> anyhow::Result<Vec<Selector>> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().read_to_string(&mut text);
+    read.map_err(|cause| Failure::io("cannot read selectors from standard input", &cause))?;
+    let mut selectors = Vec::new();
+    for word in text.split_ascii_whitespace() {
+        selectors.push(word.parse::<Selector>()?);
+    }
+    Ok(selectors)
+}
+
+/// To the words of the wire.
+pub(crate) fn spans(spans: &[Span]) -> Vec<WireSpan> {
+    // The whole range of indices has one more element than a count can hold; no job is that long.
+    let count = |span: &Span| (span.last - span.first).saturating_add(1);
+    spans.iter().map(|span| WireSpan { first: span.first, count: count(span) }).collect()
+}
+
+/// To the words of the wire.
+pub(crate) fn job_tasks(chosen: &Chosen) -> JobTasks {
+    JobTasks { job_id: chosen.job.0, indices: spans(&chosen.tasks) }
+}
+
+/// To the words of the wire.
+pub(crate) fn wire_filter(filter: &Filter) -> WireFilter {
+    WireFilter {
+        states: filter.state.iter().map(|state| wire_state(*state).into()).collect(),
+        queue: filter.queue.clone().unwrap_or_default(),
+        labels: filter.label.iter().cloned().collect(),
+        name_glob: filter.name.clone().unwrap_or_default(),
+        since_unix_ms: filter.since_unix_ms(UnixMs::now()),
+        error_like: filter.error_like.clone().unwrap_or_default(),
+    }
+}
+
+/// To the words of the wire.
+pub(crate) fn wire_state(state: StateName) -> State {
+    match state {
+        StateName::Blocked => State::Blocked,
+        StateName::Queued => State::Queued,
+        StateName::Running => State::Running,
+        StateName::Backoff => State::Backoff,
+        StateName::Succeeded => State::Succeeded,
+        StateName::Failed => State::Failed,
+        StateName::Cancelled => State::Cancelled,
+        StateName::Skipped => State::Skipped,
+    }
+}

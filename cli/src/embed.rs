@@ -1,0 +1,161 @@
+//! The one place that runs the coordinator and the worker inside this process: for `taskq up`, `--local` and
+//! `TASKQ_ADDR=local`. The same code as the binaries; what was acknowledged is in the data directory.
+
+use std::path::PathBuf;
+
+use taskq_client::{Access, Token};
+use taskq_server::store;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::{Exit, Failure};
+
+/// Stays the same, so that the next start takes the place of one that was killed at once.
+const WORKER: &str = "local";
+
+/// Must be the first thing that `main` does: a worker starts this executable once more to watch over its tasks.
+pub(crate) fn maybe_become_spawner() {
+    taskq_worker::spawner::maybe_become();
+}
+
+/// What `taskq up` can be told.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) dir: PathBuf,
+    /// `HOST:PORT`; port 0 takes a free one.
+    pub(crate) listen: String,
+    /// Slots of the worker; `None` = one per core.
+    pub(crate) slots: Option<u32>,
+}
+
+/// A coordinator and a worker that live as long as this value.
+pub(crate) struct Embedded {
+    access: Access,
+    slots: u32,
+    /// Each says its word by being dropped.
+    shutdown: oneshot::Sender<()>,
+    drain: Option<oneshot::Sender<()>>,
+    kill: oneshot::Sender<()>,
+    serving: Option<JoinHandle<Result<(), taskq_server::Error>>>,
+    working: Option<JoinHandle<Result<(), taskq_worker::Error>>>,
+}
+
+impl Embedded {
+    /// Starts both on the data directory and a free port of the loopback.
+    pub(crate) async fn start(dir: PathBuf) -> anyhow::Result<Embedded> {
+        Embedded::start_at(Settings { dir, listen: "127.0.0.1:0".to_owned(), slots: None }).await
+    }
+
+    /// The same with all settings. The port is open when this returns.
+    pub(crate) async fn start_at(settings: Settings) -> anyhow::Result<Embedded> {
+        let Settings { dir, listen, slots } = settings;
+        let filter = EnvFilter::try_from_env("TASKQ_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+        // Only a second start in one process finds a log already there, and shares it.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let listener = TcpListener::bind(&listen).await.map_err(|cause| {
+            Failure::new(
+                Exit::Unreachable,
+                format!("cannot listen on {listen}: {cause}; is a coordinator running there?"),
+            )
+        })?;
+        let exposed = listener.local_addr().is_ok_and(|addr| !addr.ip().is_loopback());
+        if exposed {
+            let advice = "use taskq-server and taskq-worker for several machines";
+            return Err(Failure::new(
+                Exit::Config,
+                format!("{listen} is reachable from other machines; {advice}"),
+            ));
+        }
+        let config = taskq_server::config::Config::new(Some(dir));
+        let coordinator = taskq_server::open(config, listener).map_err(of_server)?;
+        let (addr, token) =
+            (coordinator.access().addr.to_string(), coordinator.access().token.reveal().to_owned());
+
+        let (shutdown, shut_down) = oneshot::channel::<()>();
+        let serving = tokio::spawn(coordinator.serve(async { _ = shut_down.await }));
+
+        // Tasks run under the same user: they must not read the token out of this process.
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        let worker_access = taskq_worker::Access { addr: addr.clone(), token: token.clone().into() };
+        let mut config = taskq_worker::Config::new(worker_access);
+        config.name = WORKER.to_owned();
+        config.slots = slots.unwrap_or(config.slots);
+        let slots = config.slots;
+        let (drain, drained) = oneshot::channel::<()>();
+        let (kill, killed) = oneshot::channel::<()>();
+        let drained = async { _ = drained.await };
+        let killed = async { _ = killed.await };
+        let working = tokio::spawn(taskq_worker::run_until(config, drained, killed));
+
+        let access = Access::new(addr, Token::new(token)?);
+        let (serving, working) = (Some(serving), Some(working));
+        Ok(Embedded { access, slots, shutdown, drain: Some(drain), kill, serving, working })
+    }
+
+    /// Where it listens, and its token.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The worker's name.
+    pub(crate) fn worker(&self) -> &str {
+        WORKER
+    }
+
+    /// How many tasks the worker runs at once.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Ends when the coordinator or the worker ends by itself, with the reason. Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            served = handle(&mut self.serving) => served.map_or(Ok(()), |result| result.map_err(of_server)),
+            worked = handle(&mut self.working) => worked.map_or(Ok(()), |result| result.map_err(anyhow::Error::from)),
+        }
+    }
+
+    /// The worker takes nothing new; returns when what runs has ended. Cancel-safe.
+    pub(crate) async fn drained(&mut self) -> anyhow::Result<()> {
+        self.drain = None;
+        handle(&mut self.working).await.map_or(Ok(()), |result| result.map_err(anyhow::Error::from))
+    }
+
+    /// Stops what runs, then the worker, then the coordinator.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        drop((self.drain, self.kill));
+        let worked = handle(&mut self.working).await;
+        drop(self.shutdown);
+        let served = handle(&mut self.serving).await;
+        worked.map_or(Ok(()), |result| result.map_err(anyhow::Error::from))?;
+        served.map_or(Ok(()), |result| result.map_err(of_server))
+    }
+}
+
+/// The end of a part that runs; `None` if it was told before. A panic goes on here.
+async fn handle<T>(part: &mut Option<JoinHandle<T>>) -> Option<T> {
+    let ended = part.as_mut()?.await;
+    *part = None;
+    match ended {
+        Ok(result) => Some(result),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}
+
+/// The documented exit codes for what keeps a coordinator from running.
+fn of_server(error: taskq_server::Error) -> anyhow::Error {
+    use taskq_server::Error;
+    let exit = match &error {
+        Error::Store(store::Error::Locked { .. }) => Exit::Busy,
+        Error::Store(store::Error::Corrupt { .. } | store::Error::Newer { .. }) | Error::Access(_) => {
+            Exit::Config
+        }
+        Error::Store(store::Error::Full { .. } | store::Error::Io { .. }) => Exit::InputOutput,
+        Error::Listen(_) => Exit::Unreachable,
+        Error::Serve(_) => Exit::Internal,
+    };
+    Failure::new(exit, format!("{:#}", anyhow::Error::new(error)))
+}

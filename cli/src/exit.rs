@@ -1,0 +1,267 @@
+//! The documented exit codes, all in one place, and the rule that turns the end of a task into one.
+
+use std::process::ExitCode;
+
+use taskq_client::model::{Job, Outcome, State, outcome};
+use thiserror::Error;
+
+/// How this program ends. `TABLE` says what each means to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Ok,
+    /// The task's own status, passed on by `run`, `submit --wait` and `wait` on one task.
+    Task(u8),
+    /// The task was killed by this signal.
+    Signal(u8),
+    TasksFailed,
+    Usage,
+    NotFound,
+    NoMatch,
+    Conflict,
+    Cancelled,
+    Unreachable,
+    Internal,
+    InputOutput,
+    Busy,
+    Denied,
+    Config,
+    TimedOut,
+    TaskqFailed,
+    CannotExecute,
+    ProgramNotFound,
+    Interrupted,
+    ClosedPipe,
+}
+
+/// What `taskq --help` and the manual print. One row per code.
+pub(crate) const TABLE: &[(&str, &str)] = &[
+    ("0", "success; with `run`, `submit --wait` and `wait` on one task: it exited 0"),
+    ("1-123", "`run`, `submit --wait`, `wait` on one task: the task's own status"),
+    ("1", "everything else, and jobs of many tasks: one or more tasks failed"),
+    ("2", "the command line is wrong; nothing was done"),
+    ("3", "no such job, task, queue or worker"),
+    ("4", "the filter matched nothing (--allow-empty makes it 0)"),
+    ("5", "conflict: the job is in another state, or the idempotency key is taken"),
+    ("6", "tasks were cancelled, none failed"),
+    ("69", "the coordinator is not reachable"),
+    ("70", "a bug in taskq"),
+    ("74", "a file could not be read or the output could not be written"),
+    ("75", "busy: a limit is reached, or the data directory is in use; try again later"),
+    ("77", "not authorised: the token is missing or wrong"),
+    ("78", "a configuration or access file is wrong, or the store is damaged"),
+    ("124", "a --timeout was reached, the task's or that of `wait`"),
+    ("125", "`run`, `submit --wait`, `wait` on one task: taskq itself failed, not the program"),
+    ("126", "the worker could not execute the program; the message names both"),
+    ("127", "the worker did not find the program; the message names both"),
+    ("128+n", "the task was killed by signal n"),
+    ("130", "Ctrl-C: detached, or the job was cancelled by it"),
+    ("141", "standard output was closed by its reader"),
+];
+
+impl Exit {
+    /// The number that the shell sees.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::Task(status) => status,
+            Exit::Signal(signal) => 128_u8.saturating_add(signal),
+            Exit::TasksFailed => 1,
+            Exit::Usage => 2,
+            Exit::NotFound => 3,
+            Exit::NoMatch => 4,
+            Exit::Conflict => 5,
+            Exit::Cancelled => 6,
+            Exit::Unreachable => 69,
+            Exit::Internal => 70,
+            Exit::InputOutput => 74,
+            Exit::Busy => 75,
+            Exit::Denied => 77,
+            Exit::Config => 78,
+            Exit::TimedOut => 124,
+            Exit::TaskqFailed => 125,
+            Exit::CannotExecute => 126,
+            Exit::ProgramNotFound => 127,
+            Exit::Interrupted => 130,
+            Exit::ClosedPipe => 141,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// An error of the command line itself, with its exit code and, where there is one, the next step.
+#[derive(Debug, Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// Any failure: `message` says what happened, to what, and what to do.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Failure { exit, message: message.into() })
+    }
+
+    /// The command line asks for something that makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+        Failure::new(Exit::Usage, message)
+    }
+
+    /// A file or stream failed under us.
+    pub(crate) fn io(what: impl std::fmt::Display, cause: &std::io::Error) -> anyhow::Error {
+        Failure::new(Exit::InputOutput, format!("{what}: {cause}"))
+    }
+}
+
+/// The exit code that an error leads to: the first cause that has one decides.
+pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return failure.exit;
+        }
+        if let Some(cause) = cause.downcast_ref::<taskq_client::Error>() {
+            return of_client(cause);
+        }
+        if let Some(cause) = cause.downcast_ref::<crate::sources::Error>() {
+            return if cause.is_unreadable() { Exit::InputOutput } else { Exit::Usage };
+        }
+        if let Some(cause) = cause.downcast_ref::<crate::joblog::Error>() {
+            return if cause.is_another_file() { Exit::Usage } else { Exit::InputOutput };
+        }
+        if cause.is::<crate::select::Error>() || cause.is::<crate::words::Error>() {
+            return Exit::Usage;
+        }
+    }
+    Exit::Internal
+}
+
+fn of_client(error: &taskq_client::Error) -> Exit {
+    use taskq_client::Kind;
+    match error.kind() {
+        Kind::Usage if matches!(error, taskq_client::Error::AccessFile { .. }) => Exit::Config,
+        Kind::Usage => Exit::Usage,
+        Kind::NotFound | Kind::Gone => Exit::NotFound,
+        Kind::Conflict => Exit::Conflict,
+        Kind::Unreachable => Exit::Unreachable,
+        Kind::Busy => Exit::Busy,
+        Kind::Unauthorized => Exit::Denied,
+        Kind::Internal => Exit::Internal,
+    }
+}
+
+/// For `Acted.error_code`: a code of gRPC.
+pub(crate) fn of_grpc(code: i32) -> Exit {
+    match code {
+        0 => Exit::Ok,
+        3 => Exit::Usage,
+        5 => Exit::NotFound,
+        6 | 9 | 10 => Exit::Conflict,
+        8 => Exit::Busy,
+        14 => Exit::Unreachable,
+        7 | 16 => Exit::Denied,
+        _ => Exit::Internal,
+    }
+}
+
+/// Where a command's status stands for the task's own, taskq's own failures must not look like one.
+pub(crate) fn attached(exit: Exit, unknown_job: Exit) -> Exit {
+    match exit {
+        Exit::Usage | Exit::Interrupted | Exit::ClosedPipe | Exit::TimedOut | Exit::Ok => exit,
+        Exit::NotFound => unknown_job,
+        _ => Exit::TaskqFailed,
+    }
+}
+
+/// The status that stands for the one task of a job.
+pub(crate) fn of_outcome(outcome: &Outcome) -> Exit {
+    match outcome.kind() {
+        outcome::Kind::Exited => match u8::try_from(outcome.exit_code) {
+            Ok(0) => Exit::Ok,
+            Ok(status) => Exit::Task(status),
+            Err(_) => Exit::TaskqFailed,
+        },
+        outcome::Kind::Signaled => u8::try_from(outcome.signal).map_or(Exit::TaskqFailed, Exit::Signal),
+        outcome::Kind::TimedOut => Exit::TimedOut,
+        outcome::Kind::CannotExecute if outcome.exit_code == 127 => Exit::ProgramNotFound,
+        outcome::Kind::CannotExecute => Exit::CannotExecute,
+        outcome::Kind::Cancelled
+        | outcome::Kind::WorkerLost
+        | outcome::Kind::Skipped
+        | outcome::Kind::Rejected
+        | outcome::Kind::Unspecified => Exit::TaskqFailed,
+    }
+}
+
+/// The status that stands for many tasks: failures outweigh cancelled tasks.
+pub(crate) fn of_jobs<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Exit {
+    let mut exit = Exit::Ok;
+    for job in jobs {
+        match job.state() {
+            State::Succeeded => {}
+            State::Cancelled if exit == Exit::Ok && job.counts.is_none_or(|counts| counts.failed == 0) => {
+                exit = Exit::Cancelled;
+            }
+            State::Unspecified
+            | State::Blocked
+            | State::Queued
+            | State::Running
+            | State::Backoff
+            | State::Failed
+            | State::Cancelled
+            | State::Skipped
+            | State::Expired => exit = Exit::TasksFailed,
+        }
+    }
+    exit
+}
+
+/// The end of `--help`: the table, ready to print.
+pub(crate) fn help() -> String {
+    let mut text = String::from("Exit codes:\n");
+    for (code, meaning) in TABLE {
+        text.push_str(&format!("  {code:<6} {meaning}\n"));
+    }
+    text.pop();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_table() {
+        let all = [
+            Exit::Ok,
+            Exit::TasksFailed,
+            Exit::Usage,
+            Exit::NotFound,
+            Exit::NoMatch,
+            Exit::Conflict,
+            Exit::Cancelled,
+            Exit::Unreachable,
+            Exit::Internal,
+            Exit::InputOutput,
+            Exit::Busy,
+            Exit::Denied,
+            Exit::Config,
+            Exit::TimedOut,
+            Exit::TaskqFailed,
+            Exit::CannotExecute,
+            Exit::ProgramNotFound,
+            Exit::Interrupted,
+            Exit::ClosedPipe,
+        ];
+        for exit in all {
+            let code = exit.code().to_string();
+            assert!(TABLE.iter().any(|(row, _)| *row == code), "{exit:?} ({code}) is not documented");
+        }
+        assert_eq!(Exit::Signal(9).code(), 137);
+        assert_eq!(Exit::Task(3).code(), 3);
+    }
+}

@@ -1,0 +1,66 @@
+//! The filter that `ls` and every bulk action share. The coordinator applies it.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::clock::UnixMs;
+use crate::quantity;
+
+/// Which jobs. All given conditions must hold.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Filter")]
+pub(crate) struct Filter {
+    /// Jobs of this queue
+    #[arg(short, long, value_name = "QUEUE")]
+    pub(crate) queue: Option<String>,
+    /// Jobs in these states
+    #[arg(short, long, value_name = "STATES", value_delimiter = ',', value_enum)]
+    pub(crate) state: Vec<StateName>,
+    /// Jobs with this label; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = quantity::pair)]
+    pub(crate) label: Vec<(String, String)>,
+    /// Jobs whose name matches this pattern (`*`, `?`, `[a-z]`)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) name: Option<String>,
+    /// Jobs submitted within this time, such as 1h
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    pub(crate) since: Option<Duration>,
+    /// Jobs with a failed task whose message or last error output contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) error_like: Option<String>,
+}
+
+/// States as people type and read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StateName {
+    Blocked,
+    Queued,
+    Running,
+    Backoff,
+    #[value(alias = "done")]
+    Succeeded,
+    Failed,
+    Cancelled,
+    Skipped,
+}
+
+impl Filter {
+    /// True if no condition was given, so that everything would match.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_none()
+            && self.state.is_empty()
+            && self.label.is_empty()
+            && self.name.is_none()
+            && self.since.is_none()
+            && self.error_like.is_none()
+    }
+
+    /// `--since` as a point in time; 0 = no limit.
+    pub(crate) fn since_unix_ms(&self, now: UnixMs) -> u64 {
+        match self.since {
+            Some(since) => now.0.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            None => 0,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The flags that describe a job, shared by `run`, `submit` and `map`, and what is submitted for them.
+//! Limits are checked by the client library, and again by the coordinator.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use taskq_client::{Elements, JobBuilder};
+
+use crate::exit::Failure;
+use crate::quantity::{self, Backoff};
+
+/// What to run, where and how often.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Job")]
+pub(crate) struct Args {
+    /// Run the command, one argument, as a script with `sh -c`; placeholders are then quoted for sh
+    #[arg(short = 'c', long)]
+    shell: bool,
+    /// A name for people [default: the program's file name]
+    #[arg(short, long)]
+    name: Option<String>,
+    /// The queue it waits in
+    #[arg(short, long, default_value = "default", env = "TASKQ_QUEUE")]
+    queue: String,
+    /// A label for filters; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = quantity::pair)]
+    label: Vec<(String, String)>,
+    /// Higher goes first, -1000 to 1000
+    #[arg(short, long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    priority: i32,
+    /// Slots of the worker that a task takes
+    #[arg(long, visible_alias = "slots", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: u32,
+    /// A named resource that a task takes; may be repeated
+    #[arg(long, visible_alias = "resource", value_name = "NAME=COUNT", value_parser = quantity::resource)]
+    res: Vec<(String, u64)>,
+    /// Run only on workers with this label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = quantity::pair)]
+    on: Vec<(String, String)>,
+    /// The directory to run in, which must exist on the worker [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Set an environment variable, or pass on this shell's value of it; may be repeated
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = quantity::env)]
+    env: Vec<(String, Option<String>)>,
+    /// Pass on this shell's whole environment
+    #[arg(long)]
+    env_all: bool,
+    /// What the tasks read from standard input (`-`: what this command reads)
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// Stop an attempt that runs longer than this
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    timeout: Option<Duration>,
+    /// The time between TERM and KILL [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    kill_grace: Option<Duration>,
+    /// How often a failed task is run again
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..1_000_000))]
+    retries: u32,
+    /// The pauses between attempts: exp:FIRST..MOST or fixed:PAUSE [default: exp:1s..5m]
+    #[arg(long, value_parser = quantity::backoff)]
+    backoff: Option<Backoff>,
+    /// Run again only after these exit codes [default: after each failure]
+    #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..=255))]
+    retry_on: Vec<i32>,
+    /// How many lost workers a task survives [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    crash_limit: Option<u32>,
+    /// How long the ended job is kept [default: the coordinator's]
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    keep: Option<Duration>,
+    /// Submitting again with the same key gives the same job
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Output kept of each stream of an attempt [default: 1M, at most 64M]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    output_limit: Option<u64>,
+}
+
+/// Limits that make sense for many tasks only.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Job")]
+pub(crate) struct Many {
+    /// The most tasks that run at once
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_parallel: Option<u32>,
+    /// Skip the rest when more than this many tasks failed
+    #[arg(long, value_name = "N")]
+    pub(crate) max_fails: Option<u32>,
+}
+
+impl Args {
+    /// True if the one argument is a script for `sh -c`.
+    pub(crate) fn shell(&self) -> bool {
+        self.shell
+    }
+
+    /// True if the tasks read what this command reads.
+    pub(crate) fn takes_stdin(&self) -> bool {
+        self.stdin.as_deref().is_some_and(|path| path.as_os_str() == "-")
+    }
+
+    /// Reads files and environment and describes the job; `argv` has been checked.
+    pub(crate) fn builder(
+        &self,
+        argv: Vec<String>,
+        many: &Many,
+        elements: Elements,
+    ) -> anyhow::Result<JobBuilder> {
+        let mut job = match (self.shell, argv.first()) {
+            (true, Some(script)) => JobBuilder::shell(script),
+            (true, None) | (false, _) => JobBuilder::command(argv),
+        };
+        job = job.queue(&self.queue).priority(self.priority).slots(self.cpus).retries(self.retries);
+        job = job.cwd(self.directory()?).stdin(self.read_stdin()?).elements(elements);
+        job = job.retry_exit_codes(self.retry_on.iter().copied());
+        if let Some(name) = &self.name {
+            job = job.name(name);
+        }
+        for (key, value) in &self.label {
+            job = job.label(key, value);
+        }
+        for (name, count) in &self.res {
+            job = job.resource(name, *count);
+        }
+        for (key, value) in &self.on {
+            job = job.worker_label(key, value);
+        }
+        for (key, value) in self.environment()? {
+            job = job.env(key, value);
+        }
+        if let Some(backoff) = self.backoff {
+            job = job.backoff(backoff.first, backoff.multiplier, backoff.most);
+        }
+        if let Some(timeout) = self.timeout {
+            job = job.timeout(timeout);
+        }
+        if let Some(grace) = self.kill_grace {
+            job = job.kill_grace(grace);
+        }
+        if let Some(losses) = self.crash_limit {
+            job = job.crash_limit(losses);
+        }
+        if let Some(keep) = self.keep {
+            job = job.keep(keep);
+        }
+        if let Some(key) = &self.idempotency_key {
+            job = job.idempotency_key(key);
+        }
+        if let Some(bytes) = self.output_limit {
+            job = job.output_limit(bytes);
+        }
+        if let Some(tasks) = many.max_parallel {
+            job = job.max_parallel(tasks);
+        }
+        if let Some(tasks) = many.max_fails {
+            job = job.max_fails(tasks);
+        }
+        Ok(job)
+    }
+
+    fn directory(&self) -> anyhow::Result<String> {
+        let path = match &self.cwd {
+            Some(path) => std::path::absolute(path).map_err(|cause| Failure::io("--cwd", &cause))?,
+            None => std::env::current_dir().map_err(|cause| {
+                Failure::usage(format!("the current directory is gone ({cause}); name one with --cwd DIR"))
+            })?,
+        };
+        utf8(path.into_os_string(), "the directory")
+    }
+
+    fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut env = BTreeMap::new();
+        if self.env_all {
+            // What is not text cannot be sent; a program that needs it can be given it by name, with an error then.
+            let text =
+                |pair: (OsString, OsString)| Some((pair.0.into_string().ok()?, pair.1.into_string().ok()?));
+            env.extend(std::env::vars_os().filter_map(text).filter(|(key, _)| !key.starts_with("TASKQ_")));
+        }
+        for (key, value) in &self.env {
+            let value = match value {
+                Some(value) => value.clone(),
+                None => match std::env::var_os(key) {
+                    Some(value) => utf8(value, &format!("the variable {key}"))?,
+                    None => {
+                        return Err(Failure::usage(format!(
+                            "--env {key}: not set here; give it as {key}=VALUE"
+                        )));
+                    }
+                },
+            };
+            env.insert(key.clone(), value);
+        }
+        Ok(env)
+    }
+
+    fn read_stdin(&self) -> anyhow::Result<Vec<u8>> {
+        let Some(path) = &self.stdin else { return Ok(vec![]) };
+        if path.as_os_str() != "-" {
+            return std::fs::read(path)
+                .map_err(|cause| Failure::io(format!("--stdin {}", path.display()), &cause));
+        }
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().lock().read_to_end(&mut bytes);
+        read.map_err(|cause| Failure::io("cannot read standard input", &cause))?;
+        Ok(bytes)
+    }
+}
+
+/// Checks the words of a command: there is one, all are text, none has a NUL byte; a script is one word.
+pub(crate) fn argv(words: Vec<OsString>, shell: bool) -> anyhow::Result<Vec<String>> {
+    let mut argv = Vec::with_capacity(words.len());
+    for word in words {
+        let word = utf8(word, "the command")?;
+        if word.contains('\0') {
+            return Err(Failure::usage("the command contains a NUL byte"));
+        }
+        argv.push(word);
+    }
+    match argv.first().map(String::as_str) {
+        None => Err(Failure::usage("a command is missing; put it last, as in: taskq run -- echo hi")),
+        Some("") => {
+            Err(Failure::usage("the command is empty; put the program first, as in: taskq run -- echo hi"))
+        }
+        Some(_) if shell && argv.len() > 1 => Err(Failure::usage(
+            "-c takes the whole script as one argument; quote it, as in: taskq run -c 'sort | uniq -c'",
+        )),
+        Some(_) => Ok(argv),
+    }
+}
+
+fn utf8(text: OsString, what: &str) -> anyhow::Result<String> {
+    text.into_string().map_err(|text| {
+        Failure::usage(format!(
+            "{what} {:?} is not UTF-8; give such names as values (`:::`, --each-null)",
+            text
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_command_must_be_runnable() {
+        assert_eq!(argv(words(&["echo", ""]), false).expect("fine"), ["echo", ""]);
+        for (bad, shell) in
+            [(&[][..], false), (&[""][..], false), (&["a", "b"][..], true), (&["a\0"][..], false)]
+        {
+            assert!(argv(words(bad), shell).is_err(), "{bad:?} must be refused");
+        }
+    }
+}

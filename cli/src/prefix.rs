@@ -1,0 +1,144 @@
+//! Output of tasks on its way to the screen: raw for one task, line by line with a prefix for many.
+//! On a terminal, control bytes of captured output are shown instead of obeyed.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use taskq_client::model::{LogChunk, Stream};
+
+use crate::screen::{Paint, Symbols};
+use crate::text;
+
+/// The longest line that is held back for its end.
+const LINE_BYTES: usize = 64 << 10;
+
+/// How output is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    /// Each line begins with its task and worker.
+    pub(crate) prefix: bool,
+    /// Bytes as they are, even on a terminal.
+    pub(crate) raw: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+    pub(crate) stdout_is_terminal: bool,
+    pub(crate) stderr_is_terminal: bool,
+    pub(crate) paint: Paint,
+    pub(crate) symbols: Symbols,
+}
+
+/// Writes chunks to standard output and standard error.
+pub(crate) struct Writer {
+    job: u64,
+    style: Style,
+    begun: HashMap<(u32, Stream), Begun>,
+}
+
+/// A line whose end has not come yet.
+#[derive(Default)]
+struct Begun {
+    line: Vec<u8>,
+    worker: String,
+}
+
+impl Writer {
+    /// For the output of one job.
+    pub(crate) fn new(job: u64, style: Style) -> Writer {
+        Writer { job, style, begun: HashMap::new() }
+    }
+
+    /// Shows a chunk. An error is one of standard output; a closed standard error is not.
+    pub(crate) fn chunk(&mut self, chunk: &LogChunk) -> io::Result<()> {
+        let stream = chunk.stream();
+        if !self.wants(stream) {
+            return Ok(());
+        }
+        if chunk.missing_bytes > 0 {
+            let task = format!("{}.{}", self.job, chunk.index);
+            let note = format!(
+                "taskq: {} bytes of task {task} are missing here (see --output-limit)",
+                chunk.missing_bytes
+            );
+            crate::context::eprint_line(&note);
+        }
+        if !self.style.prefix && self.is_raw(stream) {
+            return put(stream, &chunk.data);
+        }
+        let begun = self.begun.entry((chunk.index, stream)).or_default();
+        begun.worker.clone_from(&chunk.worker);
+        begun.line.extend_from_slice(&chunk.data);
+        let whole = match begun.line.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => end + 1,
+            None if begun.line.len() > LINE_BYTES => begun.line.len(),
+            None => return Ok(()),
+        };
+        let lines: Vec<u8> = begun.line.drain(..whole).collect();
+        let worker = begun.worker.clone();
+        put(stream, &self.shown(&lines, chunk.index, stream, &worker))
+    }
+
+    /// Shows lines that never got their end.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        let mut begun: Vec<((u32, Stream), Begun)> = self.begun.drain().collect();
+        begun.sort_by_key(|((index, stream), _)| (*index, *stream as i32));
+        for ((index, stream), Begun { line, worker }) in begun {
+            if !line.is_empty() {
+                let mut shown = self.shown(&line, index, stream, &worker);
+                if self.style.prefix {
+                    shown.push(b'\n');
+                }
+                put(stream, &shown)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wants(&self, stream: Stream) -> bool {
+        match stream {
+            Stream::Stdout => self.style.stdout,
+            Stream::Stderr => self.style.stderr,
+        }
+    }
+
+    fn is_raw(&self, stream: Stream) -> bool {
+        self.style.raw
+            || match stream {
+                Stream::Stdout => !self.style.stdout_is_terminal,
+                Stream::Stderr => !self.style.stderr_is_terminal,
+            }
+    }
+
+    fn shown(&self, bytes: &[u8], index: u32, stream: Stream, worker: &str) -> Vec<u8> {
+        let safe = match self.is_raw(stream) {
+            true => bytes.to_vec(),
+            false => text::harmless(bytes, self.style.paint.is_on()).into_bytes(),
+        };
+        if !self.style.prefix {
+            return safe;
+        }
+        let mark = if stream == Stream::Stderr { " err" } else { "" };
+        let prefix =
+            format!("{}.{index} {}{mark} {} ", self.job, text::visible(worker), self.style.symbols.bar());
+        let mut prefixed = Vec::with_capacity(safe.len() + prefix.len());
+        for line in safe.split_inclusive(|byte| *byte == b'\n') {
+            prefixed.extend_from_slice(prefix.as_bytes());
+            prefixed.extend_from_slice(line);
+        }
+        prefixed
+    }
+}
+
+fn put(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    match stream {
+        Stream::Stdout => {
+            let mut to = io::stdout().lock();
+            to.write_all(bytes)?;
+            to.flush()
+        }
+        Stream::Stderr => {
+            // Output that nobody can see is no reason to fail: the job's status is what counts.
+            let _ = io::stderr().lock().write_all(bytes);
+            Ok(())
+        }
+    }
+}

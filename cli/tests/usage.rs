@@ -1,0 +1,91 @@
+//! Command lines that cannot be right: exit 2, one error that names the remedy, nothing on standard output, and no
+//! coordinator is asked.
+
+mod common;
+
+/// What is typed, and what the error must say.
+const WRONG: &[(&[&str], &str)] = &[
+    (&["run"], "COMMAND"),
+    (&["run", "--"], "COMMAND"),
+    (&["run", "--", ""], "command is empty"),
+    (&["submit", "--pirority", "5", "--", "true"], "--priority"),
+    (&["submit", "--priority", "1001", "--", "true"], "1000"),
+    (&["submit", "--timeout", "1y", "--", "true"], "unknown unit"),
+    (&["submit", "--array", "5-1", "--", "true"], "ends before it begins"),
+    (&["submit", "--label", "x", "--", "true"], "KEY=VALUE"),
+    (&["submit", "--env", "TASKQ_TEST_UNSET", "--", "true"], "not set here"),
+    (&["submit", "--queue", "a b", "--", "true"], "queue"),
+    (&["submit", "--array", "1-3", "--", "echo", "{nmae}"], "{nmae}"),
+    (&["submit", "-c", "--", "a", "b"], "one argument"),
+    (&["submit", "--zip", "--", "echo", ":::", "a", "b", ":::", "c"], "equally long"),
+    (&["submit", "--stdin", "-", "--each-line", "-", "--", "cat"], "standard input"),
+    (&["map", "echo"], ":::"),
+    (&["map", "cat {} | wc", ":::", "a"], "-c"),
+    (&["map", "echo 'a", ":::", "a"], "never closed"),
+    (&["map", "--resume", "log.tsv"], "TEMPLATE"),
+    (&["wait", "42.5-1"], "position 4"),
+    (&["wait", "x"], "position 1"),
+    (&["wait"], "SELECTOR"),
+    (&["logs", "last~"], "position 6"),
+    (&["cancel"], "say what to cancel"),
+    (&["cancel", "42", "-q", "x"], "not both"),
+    (&["ls", "--addr", "x:1", "--local"], "cannot be used with"),
+    (&["ls", "--addr", "local:"], "directory"),
+    (&["nonsense"], "unrecognized subcommand"),
+];
+
+#[test]
+fn a_wrong_command_line_is_exit_2_with_the_remedy() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    for (args, expected) in WRONG {
+        let said = common::said(&mut common::taskq(home.path(), args));
+        assert_eq!(said.code, 2, "taskq {args:?}: {}", said.stderr);
+        assert!(said.stderr.contains(expected), "taskq {args:?} does not say {expected:?}: {}", said.stderr);
+        assert!(said.stderr.starts_with("error: "), "taskq {args:?}: {}", said.stderr);
+        assert_eq!(said.stderr.matches("error:").count(), 1, "taskq {args:?}: {}", said.stderr);
+        assert_eq!(said.stdout, "", "taskq {args:?} printed data");
+    }
+}
+
+#[test]
+fn a_misspelled_state_lists_the_states() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let said = common::said(&mut common::taskq(home.path(), &["ls", "-s", "runing"]));
+    assert_eq!(said.code, 2);
+    assert!(said.stderr.contains("running"), "{}", said.stderr);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_in_a_command() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().expect("temporary directory");
+    let mut command = common::taskq(home.path(), &["submit", "--", "echo"]);
+    command.arg(std::ffi::OsStr::from_bytes(b"\xff"));
+    let said = common::said(&mut command);
+    assert_eq!(said.code, 2, "{}", said.stderr);
+    assert!(said.stderr.contains("not UTF-8"), "{}", said.stderr);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_exit_74_and_named() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    for args in [
+        &["submit", "--each-line", "missing.txt", "--", "echo"][..],
+        &["submit", "--stdin", "missing.txt", "--", "cat"],
+        &["map", "echo", "::::", "missing.txt"],
+    ] {
+        let said = common::said(common::taskq(home.path(), args).current_dir(home.path()));
+        assert_eq!(said.code, 74, "taskq {args:?}: {}", said.stderr);
+        assert!(said.stderr.contains("missing.txt"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn empty_sources_submit_nothing() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let said =
+        common::said(&mut common::taskq(home.path(), &["submit", "--each-line", "/dev/null", "--", "echo"]));
+    assert_eq!(said.code, 4, "{}", said.stderr);
+    let said = common::said(&mut common::taskq(home.path(), &["map", "echo", ":::"]));
+    assert_eq!((said.code, said.stderr.as_str()), (0, "taskq: nothing to do\n"));
+}

@@ -1,0 +1,622 @@
+//! A coordinator with its disk, its workers, its clients and the network between them, driven by one random history.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use roaring::RoaringBitmap;
+use taskq_core::{
+    Config, Restore, State,
+    effect::{Effect, Outcome, Reply, Write},
+    event::{Act, Event, QueueAct},
+    id::{Epoch, JobId, Millis, Now, RequestId, SessionId, TaskId, Timestamp, WallTime, WorkerId},
+    job::{Key, NewJob, Policy, Retry, Shape},
+};
+
+use crate::{
+    audit::Audit,
+    rng::Rng,
+    worker::{Link, Worker},
+};
+
+const LEASE: u64 = 100;
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const QUEUES: [&str; 2] = ["red", "blue"];
+
+pub(crate) struct World {
+    rng: Rng,
+    now: u64,
+    /// No worker dies, no attempt fails, no lease runs out: every task must run exactly once.
+    calm: bool,
+    /// Print each step.
+    trace: bool,
+    state: State,
+    epoch: u64,
+    log: Vec<Write>,
+    highest: JobId,
+    /// Steps that are not on disk yet.
+    pipeline: VecDeque<Outcome>,
+    workers: Vec<Worker>,
+    /// Messages of broken connections that were under way.
+    limbo: Vec<Event>,
+    graves: Vec<WorkerId>,
+    policies: BTreeMap<JobId, Arc<Policy>>,
+    requests: BTreeMap<RequestId, Asked>,
+    answered: BTreeMap<[u8; 16], Vec<JobId>>,
+    next: u64,
+    pub(crate) audit: Audit,
+}
+
+#[derive(Clone)]
+enum Asked {
+    Submit { repeat: [u8; 16], jobs: Vec<NewJob> },
+    Cancel { job: JobId, tasks: Vec<u32> },
+    Other,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> World {
+        let mut rng = Rng::new(seed);
+        let calm = rng.one_in(4);
+        let mut world = World {
+            calm,
+            trace: std::env::var_os("TASKQ_TRACE").is_some(),
+            state: State::new(config(0)),
+            epoch: 0,
+            log: Vec::new(),
+            highest: JobId(0),
+            pipeline: VecDeque::new(),
+            workers: Vec::new(),
+            limbo: Vec::new(),
+            graves: Vec::new(),
+            policies: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            next: 1,
+            audit: Audit::default(),
+            now: 1,
+            rng,
+        };
+        world.restart();
+        world
+    }
+
+    /// One random history, then everything heals and must come to its end.
+    pub(crate) fn run(&mut self) {
+        let steps = 60 + self.rng.below(140);
+        for _ in 0..steps {
+            self.act();
+        }
+        self.heal();
+        assert_eq!(self.audit.open_jobs(), 0, "every job ends once everything is well again");
+        if self.calm {
+            for (task, runs) in &self.audit.runs {
+                assert_eq!(*runs, 1, "{task:?} ran {runs} times, and nothing went wrong");
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        match self.rng.below(34) {
+            0..=2 => self.submit(),
+            3 => self.client_act(),
+            4 => self.queue_act(),
+            5..=9 => self.sync(),
+            10..=13 => self.deliver(),
+            14..=16 => self.work(),
+            17..=19 => self.uplink(),
+            20..=22 => self.with_worker(|worker, world| worker.start(&world.policies, &mut world.audit)),
+            23..=25 => self.with_worker(|worker, world| worker.finish(&mut world.rng, world.calm)),
+            26 | 27 => self.connect(),
+            28 => self.disconnect(),
+            29 => self.pass_time(),
+            30 => self.crash(),
+            31 => self.mishap(),
+            32 => self.limbo(),
+            _ => self.repeat(),
+        }
+        self.keep_calm();
+    }
+
+    // -- the coordinator --
+
+    fn step(&mut self, event: Event) {
+        let mut out = Outcome::default();
+        let now = Now { mono: Timestamp(self.now), wall: WallTime(self.now) };
+        let told = self.trace.then(|| format!("{:>6} {event:?}", self.now));
+        self.state.step(now, event, &mut out);
+        if let Some(told) = told {
+            println!("{told}\n       -> {:?}\n       => {:?}", out.writes, out.effects);
+        }
+        match self.pipeline.back_mut() {
+            Some(last) if self.rng.one_in(2) => {
+                last.writes.extend(out.writes);
+                last.effects.extend(out.effects);
+            }
+            _ => self.pipeline.push_back(out),
+        }
+    }
+
+    /// The oldest batch becomes durable; then, and only then, its effects are seen.
+    fn sync(&mut self) {
+        let Some(batch) = self.pipeline.pop_front() else { return };
+        for write in batch.writes {
+            self.durable(write);
+        }
+        for effect in batch.effects {
+            self.effect(effect);
+        }
+    }
+
+    fn durable(&mut self, write: Write) {
+        self.audit.durable(&write);
+        if let Write::Submitted(job) = &write {
+            self.highest = self.highest.max(job.id);
+            self.policies.insert(job.id, job.policy.clone());
+        }
+        self.log.push(write);
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        if let Effect::Assign { unit, .. } = &effect {
+            self.audit.sent(unit);
+        }
+        let session = match &effect {
+            Effect::Reply(request, reply) => return self.reply(*request, reply.clone()),
+            Effect::Welcome { session, .. } | Effect::Assign { session, .. } | Effect::Committed { session, .. } => *session,
+            Effect::Refuse(session, _) | Effect::Cancel(session, _) | Effect::Abandon(session, _) => *session,
+            Effect::Drain(session) | Effect::Close(session) => *session,
+        };
+        let worker = self.workers.iter_mut().find(|worker| worker.session() == Some(session));
+        if let Some(Worker { link: Link::Up { down, .. }, .. }) = worker {
+            down.push_back(effect);
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, reply: Reply) {
+        let Some(asked) = self.requests.remove(&request) else { return };
+        match (asked, reply) {
+            (Asked::Submit { repeat, .. }, Reply::Submitted { ids, .. }) => {
+                for id in &ids {
+                    assert!(self.audit.jobs.contains_key(id), "job {id} is acknowledged and not durable");
+                }
+                let first = self.answered.entry(repeat).or_insert_with(|| ids.clone());
+                assert_eq!(*first, ids, "a repeated submit gets the first answer");
+            }
+            (Asked::Cancel { job, tasks }, Reply::Acted { .. }) => {
+                let open = self.audit.jobs.get(&job).is_some_and(|record| !record.closed);
+                if open {
+                    let tasks = tasks.into_iter().filter(|index| !self.audit.has_ended(job, *index));
+                    let tasks: Vec<TaskId> = tasks.map(|index| TaskId { job, index }).collect();
+                    self.audit.cancelled.extend(tasks);
+                }
+            }
+            (Asked::Submit { .. } | Asked::Cancel { .. } | Asked::Other, _) => {}
+        }
+    }
+
+    /// What is not on disk never happened; nobody is connected any more.
+    fn crash(&mut self) {
+        self.pipeline.clear();
+        self.limbo.clear();
+        for worker in &mut self.workers {
+            worker.link = Link::Down;
+            worker.heard = Timestamp(self.now);
+        }
+        if self.trace {
+            println!("{:>6} crash", self.now);
+        }
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        let mut restore = Restore::new();
+        for write in self.kept() {
+            restore.apply(write);
+        }
+        assert_eq!(restore.epoch().0, self.epoch, "the epoch is kept");
+        self.epoch += 1;
+        let mut out = Outcome::default();
+        let now = Now { mono: Timestamp(self.now), wall: WallTime(self.now) };
+        self.state = restore.finish(config(self.epoch), self.highest, now, &mut out);
+        self.state.check().expect("the invariants hold after a restart");
+        assert!(out.effects.is_empty(), "nobody is there to be told");
+        for write in out.writes {
+            self.durable(write);
+        }
+        for (id, record) in &self.audit.jobs {
+            assert_eq!(self.state.is_live(*id), !record.closed, "job {id} is live exactly while it has not ended");
+        }
+    }
+
+    /// What a store gives back: in any order, and now and then without what was superseded.
+    fn kept(&mut self) -> Vec<Write> {
+        let mut writes = self.log.clone();
+        if self.rng.one_in(2) {
+            writes = compact(writes);
+            self.log.clone_from(&writes);
+        }
+        for at in (1..writes.len()).rev() {
+            let other = self.rng.below(at as u64 + 1) as usize;
+            writes.swap(at, other);
+        }
+        writes
+    }
+
+    // -- clients --
+
+    fn request(&mut self, asked: Asked) -> RequestId {
+        self.next += 1;
+        self.requests.insert(RequestId(self.next), asked);
+        RequestId(self.next)
+    }
+
+    fn submit(&mut self) {
+        if self.policies.len() > 12 {
+            return;
+        }
+        self.next += 1;
+        let mut repeat = [0; 16];
+        repeat[..8].copy_from_slice(&self.next.to_le_bytes());
+        let jobs: Vec<NewJob> = (0..1 + self.rng.below(2)).map(|_| self.job()).collect();
+        self.send_submit(repeat, jobs);
+    }
+
+    fn send_submit(&mut self, repeat: [u8; 16], jobs: Vec<NewJob>) {
+        let request = self.request(Asked::Submit { repeat, jobs: jobs.clone() });
+        self.step(Event::Submit { request, repeat: Some(repeat), jobs });
+    }
+
+    /// A client that got no answer asks again; one that got one may do so too.
+    fn repeat(&mut self) {
+        let open: Vec<([u8; 16], Vec<NewJob>)> = self
+            .requests
+            .values()
+            .filter_map(|asked| match asked {
+                Asked::Submit { repeat, jobs } => Some((*repeat, jobs.clone())),
+                Asked::Cancel { .. } | Asked::Other => None,
+            })
+            .collect();
+        if let Some((repeat, jobs)) = self.rng.pick(&open).cloned() {
+            self.send_submit(repeat, jobs);
+        }
+    }
+
+    fn job(&mut self) -> NewJob {
+        let rng = &mut self.rng;
+        let total = 1 + rng.below(6) as u32;
+        let only = (rng.one_in(5)).then(|| RoaringBitmap::from_iter((0..total).filter(|index| index % 2 == 0)));
+        let policy = Policy {
+            queue: Arc::from(QUEUES[rng.below(2) as usize]),
+            priority: rng.below(3) as i32,
+            shape: Shape { slots: if rng.one_in(4) { 2 } else { 1 }, ..Shape::default() },
+            retry: Retry {
+                max_attempts: 1 + rng.below(3) as u32,
+                initial: Millis(rng.below(30)),
+                multiplier_milli: 2_000,
+                max: Millis(60),
+                exit_codes: if rng.one_in(2) { vec![1] } else { Vec::new() },
+            },
+            timeout: rng.one_in(4).then_some(Millis(1_000_000)),
+            kill_grace: Millis(10),
+            crash_limit: 1 + rng.below(3) as u32,
+            max_parallel: rng.one_in(4).then(|| 1 + rng.below(2) as u32),
+            max_fails: rng.one_in(4).then(|| rng.below(2) as u32),
+            keep: None,
+        };
+        let key = rng.one_in(4).then(|| Key { text: Arc::from(format!("k{}", rng.below(4))), digest: [0; 32] });
+        NewJob { policy, total, only, key, rerun_of: None, spec: Bytes::new() }
+    }
+
+    fn client_act(&mut self) {
+        let jobs: Vec<JobId> = self.policies.keys().copied().collect();
+        let Some(&job) = self.rng.pick(&jobs) else { return };
+        let submitted = &self.audit.jobs[&job].submitted;
+        let tasks: Vec<u32> = match &submitted.only {
+            Some(only) => only.iter().collect(),
+            None => (0..submitted.total).collect(),
+        };
+        let (act, asked) = match self.rng.below(4) {
+            0 => (Act::Cancel(None), Asked::Cancel { job, tasks }),
+            1 => {
+                let some: Vec<u32> = tasks.into_iter().filter(|_| self.rng.one_in(2)).collect();
+                (Act::Cancel(Some(some.iter().copied().collect())), Asked::Cancel { job, tasks: some })
+            }
+            2 => (Act::Pause, Asked::Other),
+            _ => (Act::Resume, Asked::Other),
+        };
+        let request = self.request(asked);
+        self.step(Event::Act { request, job, act, dry_run: false });
+        let request = self.request(Asked::Other);
+        self.step(Event::Wait { request, job, timeout: Millis(self.now % 50) });
+    }
+
+    fn queue_act(&mut self) {
+        let name = Arc::from(QUEUES[self.rng.below(2) as usize]);
+        let act = match self.rng.below(12) {
+            0 => QueueAct::Purge { dry_run: false },
+            1..=4 => QueueAct::Pause,
+            _ => QueueAct::Resume,
+        };
+        if self.calm && matches!(act, QueueAct::Purge { .. }) {
+            return;
+        }
+        let request = self.request(Asked::Other);
+        self.step(Event::Queue { request, name, act });
+    }
+
+    // -- workers and the network --
+
+    fn with_worker(&mut self, f: impl FnOnce(&mut Worker, &mut World)) {
+        if self.workers.is_empty() {
+            return;
+        }
+        let at = self.rng.below(self.workers.len() as u64) as usize;
+        let mut worker = self.workers.swap_remove(at);
+        f(&mut worker, self);
+        self.workers.push(worker);
+    }
+
+    /// Some of what the coordinator sent arrives.
+    fn deliver(&mut self) {
+        let now = Timestamp(self.now);
+        self.with_worker(|worker, world| {
+            for _ in 0..1 + world.rng.below(4) {
+                let Link::Up { down, cut: false, .. } = &mut worker.link else { return };
+                let Some(effect) = down.pop_front() else { return };
+                worker.receive(effect, now, &mut world.audit);
+            }
+        });
+        self.workers.retain(|worker| !worker.dead);
+    }
+
+    /// Some of what a worker sent arrives.
+    fn uplink(&mut self) {
+        self.with_worker(|worker, world| {
+            for _ in 0..1 + world.rng.below(3) {
+                let Link::Up { up, cut: false, .. } = &mut worker.link else { return };
+                let Some(event) = up.pop_front() else { return };
+                world.step(event);
+            }
+        });
+    }
+
+    fn work(&mut self) {
+        self.with_worker(|worker, world| {
+            worker.start(&world.policies, &mut world.audit);
+            worker.finish(&mut world.rng, world.calm);
+            worker.flush();
+            if worker.draining {
+                worker.leave();
+            }
+        });
+    }
+
+    fn connect(&mut self) {
+        let name = NAMES[self.rng.below(3) as usize];
+        self.next += 1;
+        let next = self.next;
+        match self.workers.iter_mut().find(|worker| *worker.name == *name) {
+            Some(worker) if matches!(worker.link, Link::Down) => worker.connect(SessionId(next)),
+            Some(_) => {}
+            None => {
+                let mut worker = Worker::new(WorkerId(next), name, &mut self.rng, Timestamp(self.now));
+                worker.connect(SessionId(next));
+                self.workers.push(worker);
+            }
+        }
+    }
+
+    /// A connection breaks: what is under way is lost, or comes late.
+    fn disconnect(&mut self) {
+        self.with_worker(|worker, world| {
+            let link = std::mem::replace(&mut worker.link, Link::Down);
+            let Link::Up { session, up, .. } = link else { return };
+            let arrive = world.rng.below(up.len() as u64 + 1) as usize;
+            for event in up.into_iter().take(arrive) {
+                world.later(event);
+            }
+            world.later(Event::Disconnected { session });
+        });
+    }
+
+    fn later(&mut self, event: Event) {
+        if self.rng.one_in(2) && self.limbo.is_empty() {
+            self.step(event);
+        } else {
+            self.limbo.push(event);
+        }
+    }
+
+    /// A message of a broken connection comes after all.
+    fn limbo(&mut self) {
+        if !self.limbo.is_empty() {
+            let event = self.limbo.remove(0);
+            self.step(event);
+        }
+    }
+
+    fn mishap(&mut self) {
+        if self.calm {
+            return;
+        }
+        match self.rng.below(6) {
+            // Killed: all that it ran is gone, and somebody may say so.
+            0 | 1 => self.with_worker(|worker, world| {
+                worker.dead = true;
+                world.graves.push(worker.id);
+                if let Some(session) = worker.session() {
+                    world.later(Event::Disconnected { session });
+                }
+            }),
+            2 => {
+                if let Some(&worker) = self.rng.pick(&self.graves) {
+                    let request = self.request(Asked::Other);
+                    self.step(Event::Bury { request, worker });
+                }
+            }
+            // Cut off: neither side notices for a while.
+            3 | 4 => self.with_worker(|worker, _| {
+                if let Link::Up { cut, .. } = &mut worker.link {
+                    *cut = true;
+                }
+            }),
+            _ => {
+                let name = Arc::from(NAMES[self.rng.below(3) as usize]);
+                let request = self.request(Asked::Other);
+                self.step(Event::Drain { request, name });
+            }
+        }
+        self.workers.retain(|worker| !worker.dead);
+    }
+
+    fn pass_time(&mut self) {
+        self.now += if self.calm { self.rng.below(10) } else { self.rng.below(LEASE * 2 / 3) };
+        while self.state.next_deadline().is_some_and(|at| at.0 <= self.now) {
+            self.step(Event::Tick);
+        }
+    }
+
+    /// In calm histories everybody is heard within the lease.
+    fn keep_calm(&mut self) {
+        if !self.calm {
+            return;
+        }
+        let late = Timestamp(self.now.saturating_sub(LEASE / 4));
+        let names: BTreeSet<Arc<str>> =
+            self.workers.iter().filter(|worker| worker.heard < late).map(|worker| worker.name.clone()).collect();
+        for name in names {
+            self.settle(&name);
+        }
+    }
+
+    /// One worker connects, and everything under way to and from it arrives.
+    fn settle(&mut self, name: &str) {
+        while !self.limbo.is_empty() {
+            self.limbo();
+        }
+        let Some(at) = self.workers.iter().position(|worker| *worker.name == *name) else { return };
+        let mut worker = self.workers.swap_remove(at);
+        if let Link::Up { cut: true, session, .. } = worker.link {
+            worker.link = Link::Down;
+            self.step(Event::Disconnected { session });
+        }
+        if matches!(worker.link, Link::Down) {
+            self.next += 1;
+            worker.connect(SessionId(self.next));
+        }
+        worker.flush();
+        self.workers.push(worker);
+        let mut idle = 0;
+        while idle < 2 {
+            idle += 1;
+            while !self.pipeline.is_empty() {
+                self.sync();
+            }
+            let Some(worker) = self.workers.last_mut() else { return };
+            let Link::Up { up, down, .. } = &mut worker.link else { break };
+            let (up, down) = (std::mem::take(up), std::mem::take(down));
+            if !up.is_empty() || !down.is_empty() {
+                idle = 0;
+            }
+            for effect in down {
+                worker.receive(effect, Timestamp(self.now), &mut self.audit);
+            }
+            for event in up {
+                self.step(event);
+            }
+        }
+        if let Some(worker) = self.workers.last_mut() {
+            worker.heard = Timestamp(self.now);
+        }
+        self.workers.retain(|worker| !worker.dead);
+    }
+
+    /// No more mishaps: whoever waits is served, and time passes.
+    fn heal(&mut self) {
+        for name in QUEUES {
+            let request = self.request(Asked::Other);
+            self.step(Event::Queue { request, name: Arc::from(name), act: QueueAct::Resume });
+        }
+        for job in self.policies.keys().copied().collect::<Vec<_>>() {
+            let request = self.request(Asked::Other);
+            self.step(Event::Act { request, job, act: Act::Resume, dry_run: false });
+        }
+        for round in 0..400 {
+            while !self.pipeline.is_empty() {
+                self.sync();
+            }
+            if self.audit.open_jobs() == 0 {
+                return;
+            }
+            for name in NAMES {
+                self.heal_worker(name, round);
+            }
+            self.now += 5;
+            while self.state.next_deadline().is_some_and(|at| at.0 <= self.now) {
+                self.step(Event::Tick);
+            }
+        }
+    }
+
+    fn heal_worker(&mut self, name: &str, round: usize) {
+        self.settle(name);
+        match self.workers.iter_mut().find(|worker| *worker.name == *name) {
+            Some(worker) => {
+                worker.start(&self.policies, &mut self.audit);
+                worker.finish(&mut self.rng, self.calm || round > 100);
+                worker.flush();
+                worker.leave();
+            }
+            None => {
+                self.next += 1;
+                let mut worker = Worker::new(WorkerId(self.next), name, &mut self.rng, Timestamp(self.now));
+                worker.widen();
+                self.workers.push(worker);
+            }
+        }
+    }
+}
+
+fn config(epoch: u64) -> Config {
+    Config { lease: Millis(LEASE), grace: Millis(LEASE * 2), epoch: Epoch(epoch), lost_kept: Millis(LEASE * 4), ..Config::default() }
+}
+
+/// Drops what is superseded, and tasks of jobs that have ended.
+fn compact(writes: Vec<Write>) -> Vec<Write> {
+    let mut ended = BTreeSet::new();
+    let mut latest: BTreeMap<TaskId, u32> = BTreeMap::new();
+    let mut revisions: BTreeMap<JobId, u64> = BTreeMap::new();
+    let mut gone = BTreeSet::new();
+    let mut epoch = 0;
+    for write in &writes {
+        match write {
+            Write::JobEnded { job, .. } => {
+                ended.insert(*job);
+            }
+            Write::Attempt { task, attempt, .. } => {
+                latest.insert(*task, attempt.0);
+            }
+            Write::Job { job, revision, .. } => {
+                revisions.insert(*job, *revision);
+            }
+            Write::WorkerGone(worker) => {
+                gone.insert(*worker);
+            }
+            Write::Epoch(number) => epoch = number.0,
+            _ => {}
+        }
+    }
+    let kept = |write: &Write| match write {
+        Write::Epoch(number) => number.0 == epoch,
+        Write::Attempt { task, attempt, .. } => !ended.contains(&task.job) && latest[task] == attempt.0,
+        Write::Job { job, revision, .. } => !ended.contains(job) && revisions[job] == *revision,
+        Write::Ended { job, .. } => !ended.contains(job),
+        Write::WorkerSeen { worker, .. } => !gone.contains(worker),
+        Write::WorkerGone(_) | Write::Output { .. } => false,
+        Write::Submitted(_) | Write::JobEnded { .. } | Write::JobGone(_) | Write::Queue { .. } => true,
+    };
+    writes.into_iter().filter(kept).collect()
+}

@@ -1,0 +1,7 @@
+//! The worker as its coordinator and its machine see it: the real binary against a coordinator that does what the
+//! test says.
+
+mod coordinator;
+mod link;
+mod run;
+mod trees;
