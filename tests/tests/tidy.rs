@@ -10,7 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("core", &[]),
     ("template", &[]),
-    ("client", &["taskq-proto"]),
+    ("client", &["taskq-proto", "taskq-template"]),
     ("server", &["taskq-core", "taskq-proto", "taskq-template"]),
     ("worker", &["taskq-client", "taskq-proto", "taskq-template"]),
     ("cli", &["taskq-client", "taskq-server", "taskq-template", "taskq-worker"]),
@@ -24,7 +24,7 @@ const CORE_MAY_USE: &[&str] = &["bytes", "roaring", "thiserror"];
 const TONIC: &[&str] = &["server/src/api/", "worker/src/session", "client/src/"];
 
 /// Single files elsewhere that pass tonic's errors on.
-const TONIC_ERRORS: &[&str] = &["server/src/lib.rs"];
+const TONIC_ERRORS: &[&str] = &["server/src/lib.rs", "server/src/disk.rs"];
 
 const LONGEST_FILE: usize = 600;
 
@@ -50,8 +50,11 @@ fn crates_depend_on_what_they_may() {
 
 #[test]
 fn sled_is_named_in_one_file() {
-    let named: Vec<PathBuf> =
-        ours().into_iter().filter(|path| code(path).any(|line| names_sled(&line))).collect();
+    let named: Vec<PathBuf> = ours()
+        .into_iter()
+        // This file's own words.
+        .filter(|path| !path.ends_with("tests/tidy.rs") && code(path).any(|line| names_sled(&line)))
+        .collect();
     assert_eq!(named.len(), 1, "{named:?}");
     assert!(named[0].starts_with(workspace().join("server/src/store")), "{named:?}");
 }
