@@ -108,10 +108,6 @@ fn join(state: &mut State, now: Now, session: SessionId, hello: WorkerHello, out
     state.names.insert(worker.hello.name.clone(), id);
     state.sessions.insert(session, id);
     state.deadlines.insert((worker.alarm, Timer::Silence(id)));
-    if !state.workers.contains_key(&id) {
-        state.workers.insert(id, worker);
-        return;
-    }
     let tasks: Vec<TaskId> = state.workers.get(&id).into_iter().flat_map(Worker::tasks).collect();
     for task in tasks {
         let lease = state.array(task.job).run(task.index).map(|run| Lease {
@@ -123,7 +119,10 @@ fn join(state: &mut State, now: Now, session: SessionId, hello: WorkerHello, out
             finish::give_back(state, now, task, out);
         }
     }
-    let Some(former) = state.workers.remove(&id) else { return };
+    let Some(former) = state.workers.remove(&id) else {
+        state.workers.insert(id, worker);
+        return;
+    };
     if let Some(old) = former.session() {
         state.sessions.remove(&old);
         out.effects.push(Effect::Close(old));

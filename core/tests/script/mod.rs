@@ -8,7 +8,10 @@ use taskq_core::{
     Config, Restore, State,
     effect::{Effect, Outcome, Reply, Write},
     event::{Act, Event, Question, QueueAct, Report, ReportKind, Verdict, WorkerHello},
-    id::{Attempt, Epoch, JobId, Lease, Millis, Now, RequestId, SessionId, TaskId, Timestamp, WallTime, WorkerId},
+    id::{
+        Attempt, Epoch, JobId, Lease, Millis, Now, RequestId, SessionId, TaskId, Timestamp, WallTime,
+        WorkerId,
+    },
     job::{CRASH_LIMIT, Key, NewJob, Policy, Retry, Shape},
 };
 
@@ -140,9 +143,18 @@ impl Script {
                 version: Arc::from("1"),
                 slots,
                 named: words.get("gpu").map(|gpus| (Arc::from("gpu"), gpus)).into_iter().collect(),
-                labels: words.0.get("zone").map(|zone| (Arc::from("zone"), Arc::from(zone.as_str()))).into_iter().collect(),
+                labels: words
+                    .0
+                    .get("zone")
+                    .map(|zone| (Arc::from("zone"), Arc::from(zone.as_str())))
+                    .into_iter()
+                    .collect(),
                 window: words.or("window", slots),
-                held: words.0.get("held").map(|text| text.split(',').map(lease).collect()).unwrap_or_default(),
+                held: words
+                    .0
+                    .get("held")
+                    .map(|text| text.split(',').map(lease).collect())
+                    .unwrap_or_default(),
             },
         }
     }
@@ -226,7 +238,9 @@ impl Script {
     fn effect(&self, effect: &Effect) -> Option<String> {
         Some(match effect {
             Effect::Reply(_, reply) => reply_line(reply),
-            Effect::Welcome { session, abandon } if abandon.is_empty() => format!("{} <- welcome", self.name(*session)),
+            Effect::Welcome { session, abandon } if abandon.is_empty() => {
+                format!("{} <- welcome", self.name(*session))
+            }
             Effect::Welcome { session, abandon } => {
                 let leases: Vec<String> = abandon.iter().map(lease_text).collect();
                 format!("{} <- welcome, kill {}", self.name(*session), leases.join(" "))
@@ -237,8 +251,12 @@ impl Script {
                 let (job, attempt) = (unit.job, unit.attempt);
                 format!("{} <- run {job}.{} attempt {attempt}", self.name(*session), spans.join(","))
             }
-            Effect::Cancel(session, lease) => format!("{} <- cancel {}", self.name(*session), lease_text(lease)),
-            Effect::Abandon(session, lease) => format!("{} <- kill {}", self.name(*session), lease_text(lease)),
+            Effect::Cancel(session, lease) => {
+                format!("{} <- cancel {}", self.name(*session), lease_text(lease))
+            }
+            Effect::Abandon(session, lease) => {
+                format!("{} <- kill {}", self.name(*session), lease_text(lease))
+            }
             Effect::Committed { .. } => return None,
             Effect::Drain(session) => format!("{} <- drain", self.name(*session)),
             Effect::Close(session) => format!("{} <- close", self.name(*session)),
@@ -257,7 +275,12 @@ fn new_job(words: &Words) -> NewJob {
         shape: Shape {
             slots: words.or("slots", 1),
             named: words.get("gpu").map(|gpus| (Arc::from("gpu"), gpus)).into_iter().collect(),
-            labels: words.0.get("zone").map(|zone| (Arc::from("zone"), Arc::from(zone.as_str()))).into_iter().collect(),
+            labels: words
+                .0
+                .get("zone")
+                .map(|zone| (Arc::from("zone"), Arc::from(zone.as_str())))
+                .into_iter()
+                .collect(),
         },
         retry: Retry {
             max_attempts: words.or("attempts", 1),
@@ -329,7 +352,9 @@ fn write(write: &Write) -> Option<String> {
         Write::Submitted(job) => format!("disk: job {}", job.id),
         Write::Attempt { task, attempt, failures, losses, delay, .. } => {
             let (job, index) = (task.job, task.index);
-            format!("disk: {job}.{index}#{attempt} over, failures {failures}, losses {losses}, next in {delay} ms")
+            format!(
+                "disk: {job}.{index}#{attempt} over, failures {failures}, losses {losses}, next in {delay} ms"
+            )
         }
         Write::Ended { job, indices, rank, end, attempt, .. } => {
             format!("disk: {job}.{}#{attempt} {end:?}, rank {rank}", set_text(indices))
@@ -354,12 +379,21 @@ fn reply_line(reply: &Reply) -> String {
         }
         Reply::Acted { tasks, note } => format!("reply: {tasks} tasks {note}").trim_end().to_owned(),
         Reply::Queue { queue, purged_tasks, .. } => {
-            format!("reply: queue {} paused={} queued={} purged={purged_tasks}", queue.name, queue.paused, queue.queued)
+            format!(
+                "reply: queue {} paused={} queued={} purged={purged_tasks}",
+                queue.name, queue.paused, queue.queued
+            )
         }
         Reply::Job(job) => {
             let counts = job.counts;
             let reason = job.reason.as_ref().map(|reason| format!(" because {reason:?}")).unwrap_or_default();
-            format!("reply: job {} {:?}, {} of {} ended{reason}", job.id, job.phase, counts.ended(), counts.total())
+            format!(
+                "reply: job {} {:?}, {} of {} ended{reason}",
+                job.id,
+                job.phase,
+                counts.ended(),
+                counts.total()
+            )
         }
         Reply::Explanation { phase, reasons } => format!("reply: {phase:?} {reasons:?}"),
         Reply::Stats(stats) => format!(
