@@ -52,14 +52,26 @@ impl Audit {
                     let task = TaskId { job: *job, index };
                     let recorded = self.recorded.get(&task).copied().unwrap_or(0);
                     if worker.is_some() {
-                        assert!(attempt.0 > recorded, "{task:?}: a stale result of attempt {attempt} is accepted");
+                        assert!(
+                            attempt.0 > recorded,
+                            "{task:?}: a stale result of attempt {attempt} is accepted"
+                        );
                         let assigned = self.assigned.get(&task).copied().unwrap_or(0);
-                        assert!(attempt.0 >= assigned, "{task:?}: {attempt} ends it, while {assigned} is out");
+                        assert!(
+                            attempt.0 >= assigned,
+                            "{task:?}: {attempt} ends it, while {assigned} is out"
+                        );
                     } else {
-                        assert_eq!(attempt.0, recorded, "{task:?} ends without running, with a wrong attempt");
+                        assert_eq!(
+                            attempt.0, recorded,
+                            "{task:?} ends without running, with a wrong attempt"
+                        );
                     }
                     let acked = self.cancelled.contains(&task);
-                    assert!(!acked || matches!(end, End::Cancelled | End::Succeeded), "{task:?}: cancel, yet {end:?}");
+                    assert!(
+                        !acked || matches!(end, End::Cancelled | End::Succeeded),
+                        "{task:?}: cancel, yet {end:?}"
+                    );
                 }
                 let record = self.jobs.get_mut(job).expect("tasks end after their job is there");
                 assert!(!record.closed, "job {job} has ended, yet a task ends");
@@ -79,7 +91,8 @@ impl Audit {
                 let record = self.jobs.get_mut(job).expect("a job ends after it is there");
                 assert!(!record.closed, "job {job} ends twice");
                 assert_eq!(record.counts, *counts, "job {job} ends with the counts of its tasks");
-                let tasks = record.submitted.only.as_ref().map_or(record.submitted.total, |only| only.len() as u32);
+                let tasks =
+                    record.submitted.only.as_ref().map_or(record.submitted.total, |only| only.len() as u32);
                 assert_eq!(counts.ended(), tasks, "job {job} ends with its last task");
                 record.closed = true;
             }
@@ -124,7 +137,11 @@ impl Audit {
             for index in *first..*first + *many {
                 let task = TaskId { job: unit.job, index };
                 assert!(self.jobs.contains_key(&unit.job), "{task:?} is handed out before it is durable");
-                assert!(self.received.insert((task, unit.attempt.0)), "{task:?}: attempt {} is used twice", unit.attempt);
+                assert!(
+                    self.received.insert((task, unit.attempt.0)),
+                    "{task:?}: attempt {} is used twice",
+                    unit.attempt
+                );
                 let assigned = self.assigned.entry(task).or_default();
                 *assigned = (*assigned).max(unit.attempt.0);
             }

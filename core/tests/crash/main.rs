@@ -25,7 +25,9 @@ fn no_history_breaks_a_promise() {
             world.run();
             (world.audit.runs.len(), world.audit.jobs.len())
         }));
-        let Ok((ran, submitted)) = outcome else { panic!("history {seed} fails; play it again with TASKQ_SEED={seed}") };
+        let Ok((ran, submitted)) = outcome else {
+            panic!("history {seed} fails; play it again with TASKQ_SEED={seed}")
+        };
         tasks += ran;
         jobs += submitted;
     }

@@ -35,7 +35,13 @@ pub(crate) struct Worker {
 pub(crate) enum Link {
     Down,
     /// Both directions keep their order; what is in them is lost with the connection.
-    Up { session: SessionId, welcome: bool, up: VecDeque<Event>, down: VecDeque<Effect>, cut: bool },
+    Up {
+        session: SessionId,
+        welcome: bool,
+        up: VecDeque<Event>,
+        down: VecDeque<Effect>,
+        cut: bool,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -72,7 +78,9 @@ impl Worker {
 
     pub(crate) fn connect(&mut self, session: SessionId) {
         let mut held: BTreeSet<Lease> = self.holds.keys().copied().collect();
-        held.extend(self.unconfirmed.iter().filter(|(report, _)| is_end(report)).map(|(report, _)| report.lease));
+        held.extend(
+            self.unconfirmed.iter().filter(|(report, _)| is_end(report)).map(|(report, _)| report.lease),
+        );
         for (_, seq) in &mut self.unconfirmed {
             *seq = None;
         }
@@ -153,13 +161,19 @@ impl Worker {
     }
 
     /// Starts what may start next, by the rule that both sides keep.
-    pub(crate) fn start(&mut self, policies: &BTreeMap<taskq_core::id::JobId, Arc<Policy>>, audit: &mut Audit) {
+    pub(crate) fn start(
+        &mut self,
+        policies: &BTreeMap<taskq_core::id::JobId, Arc<Policy>>,
+        audit: &mut Audit,
+    ) {
         let policy = |lease: &Lease| &policies[&lease.task.job];
         let running = self.holds.iter().filter(|(_, hold)| **hold == Hold::Running);
         let used: u32 = running.map(|(lease, _)| policy(lease).shape.slots).sum();
         assert!(used <= self.slots, "more runs than there are slots");
         let waiting = self.holds.iter().filter(|(_, hold)| **hold == Hold::Waiting).map(|(lease, _)| *lease);
-        let Some(next) = waiting.min_by_key(|lease| (Reverse(policy(lease).priority), lease.task)) else { return };
+        let Some(next) = waiting.min_by_key(|lease| (Reverse(policy(lease).priority), lease.task)) else {
+            return;
+        };
         if used + policy(&next).shape.slots > self.slots || self.cancels.contains(&next) {
             return;
         }
@@ -184,7 +198,7 @@ impl Worker {
                 return;
             }
             (true, false) if calm => Verdict::Succeeded,
-            (true, false) => match rng.below(10) {
+            (true, false) => match rng.below(16) {
                 0 => Verdict::Rejected,
                 1 => Verdict::Lost,
                 2 => Verdict::Failed { exit_code: 1 },

@@ -90,6 +90,7 @@ impl World {
             self.act();
         }
         self.heal();
+        self.state.check().expect("the invariants hold at the end");
         assert_eq!(self.audit.open_jobs(), 0, "every job ends once everything is well again");
         if self.calm {
             for (task, runs) in &self.audit.runs {
@@ -165,7 +166,9 @@ impl World {
         }
         let session = match &effect {
             Effect::Reply(request, reply) => return self.reply(*request, reply.clone()),
-            Effect::Welcome { session, .. } | Effect::Assign { session, .. } | Effect::Committed { session, .. } => *session,
+            Effect::Welcome { session, .. }
+            | Effect::Assign { session, .. }
+            | Effect::Committed { session, .. } => *session,
             Effect::Refuse(session, _) | Effect::Cancel(session, _) | Effect::Abandon(session, _) => *session,
             Effect::Drain(session) | Effect::Close(session) => *session,
         };
@@ -227,7 +230,11 @@ impl World {
             self.durable(write);
         }
         for (id, record) in &self.audit.jobs {
-            assert_eq!(self.state.is_live(*id), !record.closed, "job {id} is live exactly while it has not ended");
+            assert_eq!(
+                self.state.is_live(*id),
+                !record.closed,
+                "job {id} is live exactly while it has not ended"
+            );
         }
     }
 
@@ -287,7 +294,8 @@ impl World {
     fn job(&mut self) -> NewJob {
         let rng = &mut self.rng;
         let total = 1 + rng.below(6) as u32;
-        let only = (rng.one_in(5)).then(|| RoaringBitmap::from_iter((0..total).filter(|index| index % 2 == 0)));
+        let only =
+            (rng.one_in(5)).then(|| RoaringBitmap::from_iter((0..total).filter(|index| index % 2 == 0)));
         let policy = Policy {
             queue: Arc::from(QUEUES[rng.below(2) as usize]),
             priority: rng.below(3) as i32,
@@ -306,7 +314,8 @@ impl World {
             max_fails: rng.one_in(4).then(|| rng.below(2) as u32),
             keep: None,
         };
-        let key = rng.one_in(4).then(|| Key { text: Arc::from(format!("k{}", rng.below(4))), digest: [0; 32] });
+        let key =
+            rng.one_in(4).then(|| Key { text: Arc::from(format!("k{}", rng.below(4))), digest: [0; 32] });
         NewJob { policy, total, only, key, rerun_of: None, spec: Bytes::new() }
     }
 
@@ -485,8 +494,12 @@ impl World {
             return;
         }
         let late = Timestamp(self.now.saturating_sub(LEASE / 4));
-        let names: BTreeSet<Arc<str>> =
-            self.workers.iter().filter(|worker| worker.heard < late).map(|worker| worker.name.clone()).collect();
+        let names: BTreeSet<Arc<str>> = self
+            .workers
+            .iter()
+            .filter(|worker| worker.heard < late)
+            .map(|worker| worker.name.clone())
+            .collect();
         for name in names {
             self.settle(&name);
         }
@@ -554,7 +567,7 @@ impl World {
             for name in NAMES {
                 self.heal_worker(name, round);
             }
-            self.now += 5;
+            self.now += 25;
             while self.state.next_deadline().is_some_and(|at| at.0 <= self.now) {
                 self.step(Event::Tick);
             }
@@ -581,7 +594,13 @@ impl World {
 }
 
 fn config(epoch: u64) -> Config {
-    Config { lease: Millis(LEASE), grace: Millis(LEASE * 2), epoch: Epoch(epoch), lost_kept: Millis(LEASE * 4), ..Config::default() }
+    Config {
+        lease: Millis(LEASE),
+        grace: Millis(LEASE * 2),
+        epoch: Epoch(epoch),
+        lost_kept: Millis(LEASE * 4),
+        ..Config::default()
+    }
 }
 
 /// Drops what is superseded, and tasks of jobs that have ended.
