@@ -1,6 +1,8 @@
 //! What a damaged, full, failing or busy disk does to the durable store: it opens with all that was acknowledged, or says
 //! clearly why not; it never panics and never lies.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod store_support;
 
 use std::{
