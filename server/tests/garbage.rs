@@ -11,7 +11,8 @@ use taskq_server::api::convert::{report, submit};
 const TRIES: usize = 60_000;
 
 fn seed() -> u64 {
-    let seed = std::env::var("TASKQ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
+    let seed =
+        std::env::var("TASKQ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
     println!("TASKQ_SEED={seed}");
     seed
 }
@@ -31,10 +32,7 @@ fn spec() -> pb::JobSpec {
         }),
         elements: Some(pb::Elements {
             sources: vec![
-                pb::Source {
-                    columns: vec!["x".into()],
-                    values: Some(pb::source::Values::Table(table)),
-                },
+                pb::Source { columns: vec!["x".into()], values: Some(pb::source::Values::Table(table)) },
                 pb::Source {
                     columns: vec![],
                     values: Some(pb::source::Values::Range(pb::Range { start: 1, step: 2, count: 3 })),
@@ -43,7 +41,11 @@ fn spec() -> pb::JobSpec {
             zip: false,
             only: vec![pb::Span { first: 1, count: 2 }],
         }),
-        resources: Some(pb::Resources { slots: 2, named: [("gpu".to_owned(), 1)].into(), ..pb::Resources::default() }),
+        resources: Some(pb::Resources {
+            slots: 2,
+            named: [("gpu".to_owned(), 1)].into(),
+            ..pb::Resources::default()
+        }),
         retry: Some(pb::Retry { max_attempts: 3, exit_codes: vec![1], ..pb::Retry::default() }),
         timeout_ms: 1_000,
         ..pb::JobSpec::default()

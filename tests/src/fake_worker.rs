@@ -1,6 +1,7 @@
 //! A worker that speaks the session protocol and runs nothing: for speed, and for saying what no honest worker says.
 
 use crate::{Access, api};
+use std::time::Duration;
 use taskq_proto::v1 as pb;
 use taskq_proto::v1::coordinator_message::Body;
 use taskq_proto::v1::worker_message::Body as Said;
@@ -49,7 +50,7 @@ impl FakeWorker {
         outbound.send(first).await.expect("room for the first message");
         // A session lives as long as its stream: no deadline may end it.
         let mut request = tonic::Request::new(ReceiverStream::new(messages));
-        request.set_timeout(std::time::Duration::from_secs(86_400));
+        request.set_timeout(Duration::from_secs(86_400));
         let inbound = client.session(request).await?.into_inner();
         Ok(Self { outbound, inbound, seq: 1 })
     }
@@ -96,8 +97,19 @@ impl FakeWorker {
     /// Ends everything that it is given with exit code 0, until the coordinator closes the stream or the future is
     /// dropped.
     pub async fn work(&mut self) -> Result<(), Status> {
+        let mut beat = tokio::time::interval(Duration::from_secs(2));
         loop {
-            let keys = match self.hear().await? {
+            // Cancel-safe: a message that is not whole yet stays in the stream, a tick that loses comes again.
+            let heard = tokio::select! {
+                heard = self.hear() => heard?,
+                _ = beat.tick() => {
+                    if !self.say(Said::Heartbeat(pb::Heartbeat {})).await {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            let keys = match heard {
                 None => return Ok(()),
                 Some(Body::Assign(assign)) => keys(&assign),
                 Some(_) => continue,
