@@ -14,6 +14,7 @@ use crate::select::Typed;
 
 /// Which jobs or tasks, and how careful.
 #[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Jobs and tasks: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
     #[arg(value_name = "SELECTOR")]

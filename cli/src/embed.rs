@@ -78,8 +78,8 @@ impl Embedded {
 
         // Tasks run under the same user: they must not read the token out of this process.
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-        let worker_access = taskq_worker::Access { addr: addr.clone(), token: token.clone().into() };
-        let mut config = taskq_worker::Config::new(worker_access);
+        let access = Access::new(addr, Token::new(token)?);
+        let mut config = taskq_worker::Config::new(access.clone());
         config.name = WORKER.to_owned();
         config.slots = slots.unwrap_or(config.slots);
         let slots = config.slots;
@@ -89,7 +89,6 @@ impl Embedded {
         let killed = async { _ = killed.await };
         let working = tokio::spawn(taskq_worker::run_until(config, drained, killed));
 
-        let access = Access::new(addr, Token::new(token)?);
         let (serving, working) = (Some(serving), Some(working));
         Ok(Embedded { access, slots, shutdown, drain: Some(drain), kill, serving, working })
     }

@@ -9,6 +9,7 @@ use crate::quantity;
 
 /// Which jobs. All given conditions must hold.
 #[derive(clap::Args, Clone, Debug, Default)]
+#[group(skip)]
 #[command(next_help_heading = "Filter")]
 pub(crate) struct Filter {
     /// Jobs of this queue

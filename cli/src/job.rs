@@ -14,6 +14,7 @@ use crate::quantity::{self, Backoff};
 
 /// What to run, where and how often.
 #[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
 #[command(next_help_heading = "Job")]
 pub(crate) struct Args {
     /// Run the command, one argument, as a script with `sh -c`; placeholders are then quoted for sh
@@ -83,6 +84,7 @@ pub(crate) struct Args {
 
 /// Limits that make sense for many tasks only.
 #[derive(clap::Args, Clone, Debug, Default)]
+#[group(skip)]
 #[command(next_help_heading = "Job")]
 pub(crate) struct Many {
     /// The most tasks that run at once

@@ -122,6 +122,27 @@ fn one_line(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
 }
 
+/// Undoes `one_line`.
+fn many_lines(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, chars.as_str().chars().next()) {
+            ('\\', Some(escaped @ ('\\' | 't' | 'n' | 'r'))) => {
+                plain.push(match escaped {
+                    't' => '\t',
+                    'n' => '\n',
+                    'r' => '\r',
+                    other => other,
+                });
+                chars.next();
+            }
+            _ => plain.push(c),
+        }
+    }
+    plain
+}
+
 /// What a job log says about an earlier run, by sequence number.
 #[derive(Debug, Default)]
 pub(crate) struct Earlier {
@@ -174,7 +195,7 @@ impl Earlier {
                 state.and_then(|state| record.get(state)).is_none_or(|state| state == "succeeded");
             let ok = exit == "0" && signal == "0" && succeeded;
             let job = job.and_then(|job| record.get(job)).and_then(|text| text.parse().ok()).unwrap_or(0);
-            ended.insert(seq, End { ok, job, command: command.to_owned() });
+            ended.insert(seq, End { ok, job, command: many_lines(command) });
         }
         Ok(Earlier { ended })
     }
@@ -201,7 +222,7 @@ impl Earlier {
     /// What the log says was run as number `seq`, if that differs from `command`.
     pub(crate) fn other_command(&self, seq: u64, command: &str) -> Option<&str> {
         let logged = self.ended.get(&seq)?.command.as_str();
-        (logged != one_line(command)).then_some(logged)
+        (logged != command).then_some(logged)
     }
 }
 
@@ -254,7 +275,7 @@ mod tests {
         assert_eq!(earlier.other_command(2, "gzip d"), Some("gzip c"));
         assert_eq!(earlier.other_command(9, "gzip d"), None);
         assert_eq!(earlier.failed().get(&7), Some(&vec![3]));
-        assert_eq!(earlier.command(3), Some("x"));
+        assert_eq!(earlier.command(1), Some("gzip 'a\tb'"));
     }
 
     #[test]

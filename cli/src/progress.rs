@@ -26,6 +26,7 @@ pub(crate) enum Style {
 
 /// The flags about progress.
 #[derive(clap::Args, Clone, Copy, Debug)]
+#[group(skip)]
 pub(crate) struct Args {
     /// How progress is shown on standard error
     #[arg(long, value_enum, default_value_t = Style::Auto, value_name = "STYLE")]

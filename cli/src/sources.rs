@@ -42,6 +42,7 @@ impl Error {
 
 /// The flags that name sources.
 #[derive(clap::Args, Clone, Debug, Default)]
+#[group(skip)]
 #[command(next_help_heading = "Elements: one task for each (several sources are combined as a product)")]
 pub(crate) struct Args {
     /// One task per line of the file (`-`: standard input)

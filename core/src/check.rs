@@ -8,13 +8,13 @@ use crate::{
     state::{State, Timer},
 };
 
-/// States with more live jobs than this are checked once in as many steps as they have jobs.
-const SMALL: usize = 16;
+/// A state of so many live jobs is checked each fourth step, a larger one in proportion less often.
+const SMALL: u64 = 16;
 
 /// Whether this step is to be checked in a debug build.
 pub(crate) fn is_due(state: &State) -> bool {
-    let jobs = state.jobs.len();
-    jobs <= SMALL || state.steps.is_multiple_of(jobs as u64 * 64)
+    let jobs = state.jobs.len() as u64;
+    state.steps.is_multiple_of(if jobs <= SMALL { 4 } else { jobs * 64 })
 }
 
 pub(crate) fn check(state: &State) -> Result<(), String> {

@@ -29,7 +29,7 @@ number!(
     Epoch(u64)
 );
 number!(
-    /// One connection of one worker; never reused within a run of the coordinator.
+    /// One connection of one worker: rises with each that is opened in a run of the coordinator.
     SessionId(u64)
 );
 number!(

@@ -28,6 +28,8 @@ const ACCEPTED: usize = 256;
 pub(crate) struct Worker {
     pub(crate) hello: WorkerHello,
     pub(crate) link: Link,
+    /// Its latest session, be it up or not.
+    pub(crate) newest: SessionId,
     /// When it was last heard.
     pub(crate) heard: Timestamp,
     /// Its entry among the deadlines.
@@ -76,6 +78,7 @@ impl Worker {
         Worker {
             hello,
             link,
+            newest: SessionId(0),
             heard,
             alarm: heard,
             room: None,

@@ -1,5 +1,7 @@
 //! One suite for every store: what is written is read back, also after it was closed and opened again.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod store_support;
 
 use bytes::Bytes;

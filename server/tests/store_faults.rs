@@ -1,6 +1,8 @@
 //! What a damaged, full, failing or busy disk does to the durable store: it opens with all that was acknowledged, or says
 //! clearly why not; it never panics and never lies.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod store_support;
 
 use std::{
@@ -80,7 +82,9 @@ fn damage(copy: &Path, random: &mut StdRng) -> String {
         handle.set_len(len as u64).unwrap();
         return format!("{} cut to {len}", file.display());
     }
-    let at = random.random_range(0..used);
+    // Headers lead further astray than what they head.
+    let reach = if random.random_bool(0.4) { used.min(80) } else { used };
+    let at = random.random_range(0..reach);
     let bit = random.random_range(0..8);
     content[at] ^= 1 << bit;
     handle.write_all_at(&content[at..=at], at as u64).unwrap();
@@ -232,10 +236,13 @@ fn a_commit_that_was_cut_short_never_happened() {
             assert_eq!(loaded(&store).0, JobId(1));
         }
         let store = LogStore::open(&eager(dir.path())).unwrap();
-        store.commit(&batch).unwrap();
+        // A shorter one takes its number; nothing of the longer one is left behind it.
+        store.commit(&batch[..1]).unwrap();
+        store.commit(&batch[1..]).unwrap();
         drop(store);
         let store = LogStore::open(&eager(dir.path())).unwrap();
         assert_eq!(store.submitted(JobId(2)).unwrap().spec.len(), 400_000);
+        assert!(store.submitted(JobId(3)).is_ok());
     }
 }
 

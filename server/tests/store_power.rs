@@ -1,6 +1,8 @@
 //! Power cuts: the data directory lies on a file system in an image; the writer is stopped, the image copied as the disk
 //! has it at that moment, and the copy is mounted and opened. What only the kernel knew of is lost then.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod store_support;
 
 use std::{

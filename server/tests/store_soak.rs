@@ -1,5 +1,7 @@
 //! Hundreds of thousands of jobs through a small retention: what the store takes, on disk and in memory, stops growing.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod store_support;
 
 use std::{fs, path::Path};

@@ -221,8 +221,8 @@ impl<'a> Running<'a> {
     }
 
     fn finish(mut self, exit: Exit) -> Outcome {
-        self.stdout.read_rest(&mut self.process.stdout);
-        self.stderr.read_rest(&mut self.process.stderr);
+        self.stdout.read_rest(&self.process.stdout);
+        self.stderr.read_rest(&self.process.stderr);
         let stdout = self.last_output(Stream::Stdout);
         let stderr = self.last_output(Stream::Stderr);
         let (how, usage) = match exit {
@@ -294,29 +294,30 @@ impl Pipe {
         self.open && self.capture.pending() < CHUNK
     }
 
-    /// Reads what there is, once. Returns how much.
-    fn read(&mut self, pipe: &mut pipe::Receiver) -> usize {
+    /// Reads what there is, once.
+    fn read(&mut self, pipe: &mut pipe::Receiver) {
         let mut buffer = [0; 16 * 1024];
         match pipe.try_read(&mut buffer) {
-            Ok(count @ 1..) => {
-                self.capture.push(&buffer[..count]);
-                count
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Ok(0) | Err(_) => {
-                self.open = false;
-                0
-            }
+            Ok(count @ 1..) => self.capture.push(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => self.open = false,
         }
     }
 
     /// All writers that we know of are gone. If one that escaped us still holds the pipe, it writes to nobody.
-    fn read_rest(&mut self, pipe: &mut pipe::Receiver) {
+    ///
+    /// Asks the kernel, not the runtime: that may not have heard yet that there is something to read.
+    fn read_rest(&mut self, pipe: &pipe::Receiver) {
+        let mut buffer = [0; 16 * 1024];
         let mut read = 0;
         while self.open && read < LAST_READ {
-            match self.read(pipe) {
-                0 => return,
-                count => read += count,
+            match rustix::io::read(pipe, &mut buffer) {
+                Ok(count @ 1..) => {
+                    self.capture.push(&buffer[..count]);
+                    read += count;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(0) | Err(_) => self.open = false,
             }
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// `taskq` with these arguments, ready to run: an empty home, and an address where nobody listens.
-pub fn taskq(home: &Path, args: &[&str]) -> Command {
+pub(crate) fn taskq(home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_taskq"));
     command.args(args).env_clear().stdin(Stdio::null());
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -15,14 +15,14 @@ pub fn taskq(home: &Path, args: &[&str]) -> Command {
 }
 
 /// What it printed and how it ended.
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs to the end.
-pub fn said(command: &mut Command) -> Said {
+pub(crate) fn said(command: &mut Command) -> Said {
     let Output { status, stdout, stderr } = command.output().expect("taskq starts");
     Said {
         code: status.code().expect("taskq exits by itself"),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | buried | refused |
 //! | known, same process | the old session is closed; leases that it holds stay, the others were never received and go back |
+//! | known, and the session is older than one that it opened since | closed; what it says is out of date |
 //! | new, and one of its name is connected | refused |
 //! | new, and one of its name is not connected | that one is dead; its tasks go elsewhere at once |
 //! | expected since a restart, or back after it was declared lost | it keeps what is still nobody else's |
@@ -24,6 +25,10 @@ pub(crate) fn hello(state: &mut State, now: Now, session: SessionId, hello: Work
     let id = hello.id;
     if let Err(refusal) = may_join(state, &hello) {
         out.effects.push(Effect::Refuse(session, refusal));
+        return;
+    }
+    if state.workers.get(&id).is_some_and(|known| known.newest > session) {
+        out.effects.push(Effect::Close(session));
         return;
     }
     replace_namesakes(state, now, &hello, out);
@@ -98,14 +103,11 @@ fn join(state: &mut State, now: Now, session: SessionId, hello: WorkerHello, out
     let id = hello.id;
     let held: BTreeSet<Lease> = hello.held.iter().copied().collect();
     let mut worker = Worker::new(hello, Link::Up(session), now.mono);
+    worker.newest = session;
     worker.alarm = now.mono.after(state.config.lease);
     state.names.insert(worker.hello.name.clone(), id);
     state.sessions.insert(session, id);
     state.deadlines.insert((worker.alarm, Timer::Silence(id)));
-    if !state.workers.contains_key(&id) {
-        state.workers.insert(id, worker);
-        return;
-    }
     let tasks: Vec<TaskId> = state.workers.get(&id).into_iter().flat_map(Worker::tasks).collect();
     for task in tasks {
         let lease = state.array(task.job).run(task.index).map(|run| Lease {
@@ -117,7 +119,10 @@ fn join(state: &mut State, now: Now, session: SessionId, hello: WorkerHello, out
             finish::give_back(state, now, task, out);
         }
     }
-    let Some(former) = state.workers.remove(&id) else { return };
+    let Some(former) = state.workers.remove(&id) else {
+        state.workers.insert(id, worker);
+        return;
+    };
     if let Some(old) = former.session() {
         state.sessions.remove(&old);
         out.effects.push(Effect::Close(old));

@@ -198,7 +198,7 @@ impl Worker {
                 return;
             }
             (true, false) if calm => Verdict::Succeeded,
-            (true, false) => match rng.below(10) {
+            (true, false) => match rng.below(16) {
                 0 => Verdict::Rejected,
                 1 => Verdict::Lost,
                 2 => Verdict::Failed { exit_code: 1 },

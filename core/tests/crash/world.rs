@@ -90,6 +90,7 @@ impl World {
             self.act();
         }
         self.heal();
+        self.state.check().expect("the invariants hold at the end");
         assert_eq!(self.audit.open_jobs(), 0, "every job ends once everything is well again");
         if self.calm {
             for (task, runs) in &self.audit.runs {
@@ -566,7 +567,7 @@ impl World {
             for name in NAMES {
                 self.heal_worker(name, round);
             }
-            self.now += 5;
+            self.now += 25;
             while self.state.next_deadline().is_some_and(|at| at.0 <= self.now) {
                 self.step(Event::Tick);
             }

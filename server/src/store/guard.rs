@@ -27,7 +27,7 @@ pub(super) struct Guard {
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fault {
-    /// So many syncs succeed; the next one fails with `EIO`.
+    /// So many syncs succeed; the next one fails with `EIO`, and those after it succeed.
     pub syncs_before_failure: Option<u64>,
     /// So many parts of commits are stored; the next one fails with `EIO`.
     pub parts_before_failure: Option<u64>,
@@ -45,9 +45,13 @@ impl Fault {
 
 fn count_down(left: &mut Option<u64>) -> io::Result<()> {
     match left {
-        Some(0) => Err(rustix::io::Errno::IO.into()),
-        Some(left) => {
-            *left -= 1;
+        // Once: what follows would succeed again, as with a real disk, and must not be believed.
+        Some(0) => {
+            *left = None;
+            Err(rustix::io::Errno::IO.into())
+        }
+        Some(more) => {
+            *more -= 1;
             Ok(())
         }
         None => Ok(()),

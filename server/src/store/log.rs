@@ -2,9 +2,10 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
-    sync::{Mutex, RwLock},
+    sync::{Mutex, OnceLock, RwLock},
 };
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use super::{
     lock::DirLock,
     recover::{self, Extent},
     sled::Engine,
+    space,
     trouble::{self, Place},
     witness::Witness,
     writer::Writer,
@@ -71,6 +73,8 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) index: RwLock<Index>,
     pub(super) place: Place,
+    /// Why nothing may be acknowledged any more.
+    pub(super) poisoned: OnceLock<String>,
 }
 
 impl LogStore {
@@ -78,7 +82,7 @@ impl LogStore {
     /// acknowledged is missing or damaged, or if a later version wrote it.
     pub fn open(options: &Options) -> Result<LogStore, Error> {
         let place = Place(options.dir.clone());
-        fs::create_dir_all(&options.dir).map_err(|c| place.io("create", c))?;
+        create_durably(&options.dir).map_err(|c| place.io("create", c))?;
         let lock = DirLock::take(&options.dir)?;
         let (witness, acked) = Witness::open(&options.dir)?;
         let files = options.dir.join("sled");
@@ -95,7 +99,7 @@ impl LogStore {
         witness.write(extent.next - 1)?;
         let blobs = Blobs::open(&options.dir)?;
         let writer = Writer::new(options, guard, witness, extent);
-        let shared = Shared { engine, index: RwLock::new(index), place };
+        let shared = Shared { engine, index: RwLock::new(index), place, poisoned: OnceLock::new() };
         Ok(LogStore { writer: Mutex::new(writer), shared, blobs, synced: options.guard, _lock: lock })
     }
 
@@ -128,7 +132,7 @@ impl Store for LogStore {
     }
 
     fn has_room(&self) -> bool {
-        trouble::lock(&self.writer).has_room()
+        self.shared.poisoned.get().is_none() && space::has_room(self.shared.place.path())
     }
 
     fn submitted(&self, job: JobId) -> Result<SubmittedRecord, Lookup> {
@@ -259,12 +263,24 @@ impl Loader<'_> {
     }
 }
 
+/// Makes a directory that is still there after a power cut.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for made in missing {
+        let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// The engine puts values that it finds large into files that nobody syncs; ours are never that large.
 fn no_engine_blobs(files: &Path, place: &Place) -> Result<(), Error> {
     let blobs = files.join("blobs");
     let mut found = match fs::read_dir(&blobs) {
         Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(place.io("read", error)),
     };
     match found.next() {

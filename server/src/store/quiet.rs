@@ -39,3 +39,15 @@ fn install() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::catch;
+
+    #[test]
+    fn a_panic_becomes_its_text() {
+        assert_eq!(catch(|| 3), Ok(3));
+        assert_eq!(catch(|| panic!("torn at {}", 7)), Err::<(), _>("torn at 7".to_owned()));
+        assert_eq!(catch(|| panic!("plain")), Err::<(), _>("plain".to_owned()));
+    }
+}

@@ -29,7 +29,7 @@ pub(super) struct Extent {
 /// Removes an unfinished last commit and commits that were given up, and says what is left. `acked` is the last commit
 /// known to have been acknowledged.
 pub(super) fn tidy(engine: &Engine, place: &Place, acked: u64) -> Result<Extent, Error> {
-    let (last, unfinished) = find_end(engine, place)?;
+    let End { last, unfinished } = find_end(engine, place)?;
     let extent = match last {
         Some((seq, seal)) => {
             Extent { floor: seal.floor, next: seq + 1, highest: seal.highest, parts: 0, bytes: 0 }
@@ -56,21 +56,27 @@ pub(super) fn tidy(engine: &Engine, place: &Place, acked: u64) -> Result<Extent,
     Ok(extent)
 }
 
-/// The last finished commit with its seal, and the parts after it.
-fn find_end(engine: &Engine, place: &Place) -> Result<(Option<(u64, Seal)>, Vec<PartKey>), Error> {
+struct End {
+    /// The last finished commit.
+    last: Option<(u64, Seal)>,
+    /// The parts after it.
+    unfinished: Vec<PartKey>,
+}
+
+fn find_end(engine: &Engine, place: &Place) -> Result<End, Error> {
     let mut unfinished: Vec<PartKey> = Vec::new();
     let mut scan = engine.scan(PartKey { seq: 0, part: 0 }).map_err(|f| place.engine("read", f))?;
     while let Some(item) = scan.next_back() {
         let (key, value) = item.map_err(|f| place.engine("read", f))?;
         if let Some(seal) = open(place, key, value)?.seal {
-            return Ok((Some((key.seq, seal)), unfinished));
+            return Ok(End { last: Some((key.seq, seal)), unfinished });
         }
         if unfinished.first().is_some_and(|first| first.seq != key.seq) {
             return Err(place.corrupt(format!("commit {} has no end, and is not the last", key.seq)));
         }
         unfinished.push(key);
     }
-    Ok((None, unfinished))
+    Ok(End { last: None, unfinished })
 }
 
 /// Visits every entry from the floor on, in order; fails if a part is missing, doubled or changed. Returns the extent

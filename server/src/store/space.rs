@@ -28,6 +28,16 @@ pub(super) struct Space {
     ballasted: bool,
 }
 
+/// Whether a submission would be admitted now.
+pub(super) fn has_room(dir: &Path) -> bool {
+    free(dir) >= SUBMIT_ROOM
+}
+
+/// Bytes that may be written; unknown counts as ample.
+fn free(dir: &Path) -> u64 {
+    rustix::fs::statvfs(dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
 impl Space {
     /// Lays the ballast if there is ample room.
     pub(super) fn new(dir: &Path) -> Space {
@@ -61,18 +71,12 @@ impl Space {
         if self.free() < LAST_ROOM + need { Err(self.full()) } else { Ok(()) }
     }
 
-    /// Whether a submission would be admitted now.
-    pub(super) fn has_room(&self) -> bool {
-        self.free() >= SUBMIT_ROOM
-    }
-
     fn full(&self) -> Error {
         Error::Full { dir: self.dir.clone(), cause: io::Error::from(io::ErrorKind::StorageFull) }
     }
 
-    /// Bytes that may be written; unknown counts as ample.
     fn free(&self) -> u64 {
-        rustix::fs::statvfs(&self.dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+        free(&self.dir)
     }
 
     fn restore(&mut self) {

@@ -28,8 +28,6 @@ pub(super) struct Writer {
     space: Space,
     cleaner: Cleaner,
     extent: Extent,
-    /// Why nothing may be acknowledged any more.
-    poisoned: Option<String>,
 }
 
 /// A commit as bytes, and which record lies where.
@@ -47,7 +45,6 @@ impl Writer {
             space: Space::new(&options.dir),
             cleaner: Cleaner::new(extent.floor, options.tuning),
             extent,
-            poisoned: None,
         }
     }
 
@@ -55,17 +52,9 @@ impl Writer {
         self.extent
     }
 
-    pub(super) fn synced(&self) -> bool {
-        self.guard.enabled()
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.poisoned.is_none() && self.space.has_room()
-    }
-
     /// See [`Store::commit`](super::Store::commit).
     pub(super) fn commit(&mut self, shared: &Shared, writes: &[Write]) -> Result<(), Error> {
-        if let Some(why) = &self.poisoned {
+        if let Some(why) = shared.poisoned.get() {
             let cause = std::io::Error::other(format!("an earlier write failed ({why}); restart the server"));
             return Err(Error::Io { act: "write", path: shared.place.0.clone(), cause });
         }
@@ -74,10 +63,9 @@ impl Writer {
         }
         // Up to here and within `prepare` nothing has been written: an error leaves all as it was.
         let (encoded, plan) = self.prepare(shared, writes)?;
-        let sizes = self
-            .store(shared, &encoded, &plan, writes)
-            .inspect_err(|e| self.poisoned = Some(e.to_string()))?;
-        self.publish(shared, &encoded, &plan, sizes).inspect_err(|e| self.poisoned = Some(e.to_string()))
+        let stored = self.store(shared, &encoded, &plan, writes);
+        let done = stored.and_then(|sizes| self.publish(shared, &encoded, &plan, sizes));
+        done.map_err(|error| poison(shared, error))
     }
 
     fn prepare(&mut self, shared: &Shared, writes: &[Write]) -> Result<(Encoded, Plan), Error> {
@@ -159,12 +147,24 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.synced()
+        if self.guard.enabled()
             && let Err(error) = self.witness.sync()
         {
             tracing::debug!(%error, "the witness was not synced");
         }
     }
+}
+
+/// Something has been written and it is not known what of it will be there: nothing may be acknowledged any more.
+fn poison(shared: &Shared, error: Error) -> Error {
+    let error = match error {
+        // Here it is too late to go on when there is room again.
+        Error::Full { dir, cause } => Error::Io { act: "write", path: dir, cause },
+        other => other,
+    };
+    let first = shared.poisoned.get_or_init(|| error.to_string());
+    tracing::error!(%first, "the store takes nothing more; the server must restart");
+    error
 }
 
 /// Gives each piece of output the next number of its job.

@@ -24,7 +24,7 @@ pub(crate) fn eager(dir: &Path) -> Options {
 /// A store that can be closed and opened again.
 pub(crate) enum Any {
     Memory(MemoryStore),
-    Log(Option<LogStore>, Options, tempfile::TempDir),
+    Log(Option<Box<LogStore>>, Options, tempfile::TempDir),
 }
 
 impl Any {
@@ -35,13 +35,15 @@ impl Any {
     pub(crate) fn log() -> Any {
         let dir = tempfile::tempdir().unwrap();
         let options = eager(dir.path());
-        Any::Log(Some(LogStore::open(&options).unwrap()), options, dir)
+        Any::Log(Some(Box::new(LogStore::open(&options).unwrap())), options, dir)
     }
 
     pub(crate) fn reopen(&mut self) {
         if let Any::Log(store, options, _) = self {
-            drop(store.take());
-            *store = Some(LogStore::open(options).unwrap());
+            let alive = store.take().map(|s| s.shape()[3]);
+            *store = Some(Box::new(LogStore::open(options).unwrap()));
+            let counted = store.as_ref().map(|s| s.shape()[3]);
+            assert_eq!(alive, counted, "bytes that are wanted, as followed and as counted anew");
         }
     }
 
@@ -53,14 +55,14 @@ impl Any {
             drop(store.take());
             *options = eager(copy.path());
             *dir = copy;
-            *store = Some(LogStore::open(options).unwrap());
+            *store = Some(Box::new(LogStore::open(options).unwrap()));
         }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
         match self {
             Any::Memory(store) => store,
-            Any::Log(store, ..) => store.as_ref().unwrap(),
+            Any::Log(store, ..) => store.as_deref().unwrap(),
         }
     }
 

@@ -124,6 +124,9 @@ impl Children {
                 dirty.insert(owner.id);
             } else if self.somebody_running_may_have_started(stray) {
                 continue;
+            } else {
+                // Whose it was is unknown, so all that may have been its owner wait for it.
+                dirty.extend(self.sweeping.iter().map(|(attempt, _)| attempt.id));
             }
             kill_child(stray);
         }

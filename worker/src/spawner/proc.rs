@@ -117,6 +117,9 @@ fn scan(parent: i32) -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -131,11 +134,17 @@ mod tests {
 
     #[test]
     fn a_child_is_in_the_tree_and_carries_its_marks() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("600")
+        let mut child = std::process::Command::new("cat")
             .env("TASKQ_JOB", "7")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
-            .expect("sleep starts");
+            .expect("cat starts");
+        // It answers once its environment is in place.
+        let (mut asked, mut answer) =
+            (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        asked.write_all(b"?").expect("it reads");
+        answer.read_exact(&mut [0]).expect("it answers");
         let pid = child.id().cast_signed();
         assert!(tree(std::process::id().cast_signed()).iter().any(|found| found.pid == pid));
         assert!(has_env(pid, &[b"TASKQ_JOB=7".to_vec()]));

@@ -13,6 +13,7 @@ use taskq_proto::v1 as pb;
 use taskq_proto::v1::coordinator_message::Body;
 use taskq_proto::v1::workers_server::{Workers, WorkersServer};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
@@ -29,7 +30,8 @@ pub(crate) struct Coordinator {
     pub addr: SocketAddr,
     sessions: mpsc::UnboundedReceiver<Session>,
     burials: mpsc::UnboundedReceiver<pb::BuryRequest>,
-    server: tokio::task::JoinHandle<()>,
+    /// Of its own, so that connections end with it.
+    runtime: Option<Runtime>,
 }
 
 impl Coordinator {
@@ -38,7 +40,18 @@ impl Coordinator {
     }
 
     pub(crate) async fn start_at(addr: SocketAddr) -> Coordinator {
-        let listener = TcpListener::bind(addr).await.expect("a free port");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = soon(runtime.spawn(async move {
+            loop {
+                // A former coordinator may not be gone quite yet.
+                match TcpListener::bind(addr).await {
+                    Ok(listener) => return listener,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        }));
+        let listener = listener.await.expect("no panic");
         let addr = listener.local_addr().expect("bound");
         let (new_sessions, sessions) = mpsc::unbounded_channel();
         let (new_burials, burials) = mpsc::unbounded_channel();
@@ -50,14 +63,14 @@ impl Coordinator {
                     Some(_) | None => Err(Status::unauthenticated("wrong token")),
                 }
             });
-        let server = tokio::spawn(async move {
+        runtime.spawn(async move {
             let server = tonic::transport::Server::builder().add_service(service);
             server
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await
                 .expect("the test's server runs");
         });
-        Coordinator { addr, sessions, burials, server }
+        Coordinator { addr, sessions, burials, runtime: Some(runtime) }
     }
 
     /// The next session, after its Hello.
@@ -77,10 +90,14 @@ impl Coordinator {
     }
 
     /// As if the process were killed: connections break, the port is free.
-    pub(crate) async fn vanish(self) -> SocketAddr {
-        self.server.abort();
-        let _ = self.server.await;
+    pub(crate) fn vanish(self) -> SocketAddr {
         self.addr
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        self.runtime.take().expect("dropped once").shutdown_background();
     }
 }
 
@@ -202,7 +219,7 @@ impl Session {
     }
 
     pub(crate) async fn report(&mut self) -> pb::Report {
-        self.next().await.expect("the worker is there")
+        soon(self.next()).await.expect("the worker is there")
     }
 
     /// Waits for the first live piece of standard output.

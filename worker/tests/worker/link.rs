@@ -21,7 +21,7 @@ async fn a_worker_introduces_itself() {
 
 #[tokio::test]
 async fn the_coordinator_may_come_later() {
-    let addr = Coordinator::start().await.vanish().await;
+    let addr = Coordinator::start().await.vanish();
     let _worker = Worker::start_at(addr, TOKEN, &[]);
     let mut coordinator = Coordinator::start_at(addr).await;
     let run = coordinator.session().await.run(1, "exit 0").await;
@@ -56,7 +56,7 @@ async fn what_was_not_confirmed_is_reported_again_and_what_runs_goes_on() {
         }
     }
     let incarnation = session.hello.incarnation;
-    let addr = coordinator.vanish().await;
+    let addr = coordinator.vanish();
     drop(session);
     let mut coordinator = Coordinator::start_at(addr).await;
     let mut session = coordinator.session().await;
@@ -100,7 +100,7 @@ async fn what_belongs_to_somebody_else_is_killed_without_a_word() {
 
     session.assign_more(1, 1, 1);
     let second = session.output().await;
-    let addr = coordinator.vanish().await;
+    let addr = coordinator.vanish();
     drop(session);
     let mut coordinator = Coordinator::start_at(addr).await;
     let mut session = coordinator.hello().await;
@@ -222,7 +222,8 @@ async fn nonsense_from_the_coordinator_harms_nobody() {
     assert!(matches!(report.event, Some(Event::Returned(_))), "no template, no run: {report:?}");
     session.assign(pb::Template { job_id: 2, ..Default::default() }, 1);
     assert_eq!(session.ended(0).await.outcome.kind(), Kind::CannotExecute);
-    session.assign(argv(3, &["echo", "{nobody}"]), 1);
+    let columns = vec!["somebody".to_owned()];
+    session.assign(pb::Template { columns, ..argv(3, &["echo", "{nobody}"]) }, 1);
     assert_eq!(session.ended(0).await.outcome.kind(), Kind::CannotExecute);
     session.assign(shell(4, "echo fine"), 1);
     session.assign_more(4, 0, 1);

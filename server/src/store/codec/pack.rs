@@ -27,7 +27,7 @@ const ENDS_BYTES: usize = 16 << 10;
 
 /// Facts as records, in order.
 pub(in crate::store) fn pack(facts: &[Stored]) -> Vec<Record> {
-    let mut packer = Packer { records: Vec::with_capacity(facts.len()), open: None };
+    let mut packer = Packer { records: Vec::with_capacity(facts.len()), open: None, policy: None };
     for fact in facts {
         packer.add(fact);
     }
@@ -38,6 +38,8 @@ pub(in crate::store) fn pack(facts: &[Stored]) -> Vec<Record> {
 struct Packer {
     records: Vec<Record>,
     open: Option<OpenEnds>,
+    /// The last policy, encoded: neighbours mostly have the same.
+    policy: Option<(Arc<Policy>, Bytes)>,
 }
 
 struct OpenEnds {
@@ -58,7 +60,8 @@ impl Packer {
             self.end(&fact.write);
         } else {
             self.close();
-            self.records.push(Record { body: Some(single(fact)) });
+            let body = self.single(fact);
+            self.records.push(Record { body: Some(body) });
         }
     }
 
@@ -107,70 +110,78 @@ impl Packer {
             self.records.push(Record { body: Some(Body::Ends(open.ends)) });
         }
     }
-}
 
-fn single(fact: &Stored) -> Body {
-    match &fact.write {
-        Write::Epoch(epoch) => Body::Epoch(epoch.0),
-        Write::Submitted(submitted) => Body::Submitted(self::submitted(submitted)),
-        Write::Attempt { task, attempt, failures, losses, delay, detail, worker } => {
-            Body::Attempt(record::Attempt {
+    fn single(&mut self, fact: &Stored) -> Body {
+        match &fact.write {
+            Write::Epoch(epoch) => Body::Epoch(epoch.0),
+            Write::Submitted(submitted) => Body::Submitted(self.submitted(submitted)),
+            Write::Attempt { task, attempt, failures, losses, delay, detail, worker } => {
+                Body::Attempt(record::Attempt {
+                    job: task.job.0,
+                    index: task.index,
+                    attempt: attempt.0,
+                    failures: *failures,
+                    losses: *losses,
+                    delay: delay.0,
+                    detail: detail.clone(),
+                    worker: name(worker.as_ref()),
+                })
+            }
+            Write::Ended { .. } => unreachable!("ends are packed by `end`"),
+            Write::Job { job, revision, paused, cancelling } => Body::Job(record::Job {
+                job: job.0,
+                revision: *revision,
+                paused: *paused,
+                cancelling: if cancelling.is_empty() { Bytes::new() } else { bitmap(cancelling) },
+            }),
+            Write::JobEnded { job, counts, started, wall } => Body::JobEnded(record::JobEnded {
+                job: job.0,
+                succeeded: counts.succeeded,
+                failed: counts.failed,
+                cancelled: counts.cancelled,
+                skipped: counts.skipped,
+                queued: counts.queued,
+                running: counts.running,
+                backoff: counts.backoff,
+                started: started.map(|w| w.0),
+                wall: wall.0,
+            }),
+            Write::JobGone(job) => Body::JobGone(job.0),
+            Write::Output { task, attempt, stream, offset, data, worker } => Body::Output(record::Output {
                 job: task.job.0,
                 index: task.index,
                 attempt: attempt.0,
-                failures: *failures,
-                losses: *losses,
-                delay: delay.0,
-                detail: detail.clone(),
-                worker: name(worker.as_ref()),
-            })
+                stderr: *stream == Stream::Stderr,
+                offset: *offset,
+                data: data.clone(),
+                worker: worker.as_ref().to_owned(),
+                number: fact.number,
+            }),
+            Write::Queue { name, revision, paused } => Body::Queue(record::Queue {
+                name: name.as_ref().to_owned(),
+                revision: *revision,
+                paused: *paused,
+            }),
+            Write::WorkerSeen { worker, name } => {
+                Body::WorkerSeen(record::WorkerSeen { worker: worker.0, name: name.as_ref().to_owned() })
+            }
+            Write::WorkerGone(worker) => Body::WorkerGone(worker.0),
         }
-        Write::Ended { .. } => unreachable!("ends are packed by `end`"),
-        Write::Job { job, revision, paused, cancelling } => Body::Job(record::Job {
-            job: job.0,
-            revision: *revision,
-            paused: *paused,
-            cancelling: if cancelling.is_empty() { Bytes::new() } else { bitmap(cancelling) },
-        }),
-        Write::JobEnded { job, counts, started, wall } => Body::JobEnded(record::JobEnded {
-            job: job.0,
-            succeeded: counts.succeeded,
-            failed: counts.failed,
-            cancelled: counts.cancelled,
-            skipped: counts.skipped,
-            queued: counts.queued,
-            running: counts.running,
-            backoff: counts.backoff,
-            started: started.map(|w| w.0),
-            wall: wall.0,
-        }),
-        Write::JobGone(job) => Body::JobGone(job.0),
-        Write::Output { task, attempt, stream, offset, data, worker } => Body::Output(record::Output {
-            job: task.job.0,
-            index: task.index,
-            attempt: attempt.0,
-            stderr: *stream == Stream::Stderr,
-            offset: *offset,
-            data: data.clone(),
-            worker: worker.as_ref().to_owned(),
-            number: fact.number,
-        }),
-        Write::Queue { name, revision, paused } => Body::Queue(record::Queue {
-            name: name.as_ref().to_owned(),
-            revision: *revision,
-            paused: *paused,
-        }),
-        Write::WorkerSeen { worker, name } => {
-            Body::WorkerSeen(record::WorkerSeen { worker: worker.0, name: name.as_ref().to_owned() })
-        }
-        Write::WorkerGone(worker) => Body::WorkerGone(worker.0),
+    }
+
+    fn submitted(&mut self, job: &effect::Submitted) -> record::Submitted {
+        let known = self.policy.take().filter(|(policy, _)| Arc::ptr_eq(policy, &job.policy));
+        let (shared, bytes) =
+            known.unwrap_or_else(|| (job.policy.clone(), policy(&job.policy).encode_to_vec().into()));
+        self.policy = Some((shared, bytes.clone()));
+        submitted(job, bytes)
     }
 }
 
-fn submitted(job: &effect::Submitted) -> record::Submitted {
+fn submitted(job: &effect::Submitted, policy: Bytes) -> record::Submitted {
     record::Submitted {
         id: job.id.0,
-        policy: policy(&job.policy).encode_to_vec().into(),
+        policy,
         total: job.total,
         only: job.only.as_ref().map(bitmap),
         key: job.key.as_ref().map(|k| k.text.as_ref().to_owned()),
