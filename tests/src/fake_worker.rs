@@ -79,6 +79,22 @@ impl FakeWorker {
         }
     }
 
+    /// The next Stop; what else is said meanwhile is passed over. An error if there is none within 20 s.
+    pub async fn told_to_stop(&mut self) -> Result<pb::Stop, Status> {
+        let stop = async {
+            loop {
+                match self.hear().await? {
+                    Some(Body::Stop(stop)) => return Ok(stop),
+                    Some(_) => continue,
+                    None => return Err(Status::unavailable("the coordinator closed the session")),
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), stop)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no Stop")))
+    }
+
     /// Says something; false if the stream is closed.
     pub async fn say(&mut self, body: Said) -> bool {
         self.seq += 1;

@@ -353,7 +353,7 @@ fn a_wrong_access_file_is_explained() {
 #[test]
 fn the_token_shows_in_no_command_line_and_no_log() {
     let mut cluster = Cluster::start();
-    cluster.worker(1);
+    cluster.worker(2);
     let token = cluster.access().token;
     let waiting = cluster.cli(&["run", "--", "sh", "-c", "echo up; exec sleep 600"]).start();
     wait::holds("the task runs", || waiting.stdout().contains("up"));

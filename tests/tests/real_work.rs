@@ -73,7 +73,7 @@ fn output_comes_in_the_order_of_the_input() {
     let mut cluster = Cluster::start();
     cluster.worker(3);
     let items: Vec<String> = (0..40).map(|number| number.to_string()).collect();
-    let mut words = vec!["map", "--shell", "sleep 0.0$(( {} % 7 )); echo item {}", ":::"];
+    let mut words = vec!["map", "--shell", "sleep 0.0{}; echo item {}", ":::"];
     words.extend(items.iter().map(String::as_str));
     let run = cluster.taskq(&words).ok();
     let expected: Vec<String> = items.iter().map(|item| format!("item {item}")).collect();
