@@ -105,7 +105,7 @@ pub(crate) async fn run(verb: Verb, args: Args, context: &Context) -> anyhow::Re
 fn no_match(args: &Args, what: &str) -> anyhow::Result<Exit> {
     match args.allow_empty {
         true => Ok(Exit::Ok),
-        false => Err(Failure::new(Exit::NoMatch, format!("{what} (see what there is: taskq ls)"))),
+        false => Err(Failure::because(Exit::NoMatch, format!("{what} (see what there is: taskq ls)"))),
     }
 }
 
@@ -122,7 +122,7 @@ fn confirm(verb: Verb, would: &[Acted], context: &Context) -> anyhow::Result<()>
     read.map_err(|cause| Failure::io("cannot read the answer", &cause))?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::new(Exit::Interrupted, "nothing was done")),
+        _ => Err(Failure::because(Exit::Interrupted, "nothing was done")),
     }
 }
 

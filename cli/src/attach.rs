@@ -157,7 +157,7 @@ pub(crate) async fn single_task(client: &Client, job: &Job) -> anyhow::Result<Ta
     let mut tasks = client.list_tasks(JobId(job.id), TaskQuery::default()).page_size(1);
     match tasks.next().await {
         Some(task) => Ok(task?),
-        None => Err(Failure::new(Exit::TaskqFailed, format!("job {} has lost its result", job.id))),
+        None => Err(Failure::because(Exit::TaskqFailed, format!("job {} has lost its result", job.id))),
     }
 }
 

@@ -139,7 +139,10 @@ async fn last(client: &Client, back: u32) -> anyhow::Result<JobId> {
         }
         seen += 1;
     }
-    Err(Failure::new(Exit::NotFound, format!("there is no such last job: the coordinator has {seen} jobs")))
+    Err(Failure::because(
+        Exit::NotFound,
+        format!("there is no such last job: the coordinator has {seen} jobs"),
+    ))
 }
 
 fn selectors_of_stdin() -> anyhow::Result<Vec<Selector>> {

@@ -55,7 +55,7 @@ impl Embedded {
         // Only a second start in one process finds a log already there, and shares it.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         let listener = TcpListener::bind(&listen).await.map_err(|cause| {
-            Failure::new(
+            Failure::because(
                 Exit::Unreachable,
                 format!("cannot listen on {listen}: {cause}; is a coordinator running there?"),
             )
@@ -63,7 +63,7 @@ impl Embedded {
         let exposed = listener.local_addr().is_ok_and(|addr| !addr.ip().is_loopback());
         if exposed {
             let advice = "use taskq-server and taskq-worker for several machines";
-            return Err(Failure::new(
+            return Err(Failure::because(
                 Exit::Config,
                 format!("{listen} is reachable from other machines; {advice}"),
             ));
@@ -156,5 +156,5 @@ fn of_server(error: taskq_server::Error) -> anyhow::Error {
         Error::Listen(_) => Exit::Unreachable,
         Error::Serve(_) => Exit::Internal,
     };
-    Failure::new(exit, format!("{:#}", anyhow::Error::new(error)))
+    Failure::because(exit, format!("{:#}", anyhow::Error::new(error)))
 }

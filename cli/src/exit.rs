@@ -103,18 +103,18 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Any failure: `message` says what happened, to what, and what to do.
-    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn because(exit: Exit, message: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Failure { exit, message: message.into() })
     }
 
     /// The command line asks for something that makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
-        Failure::new(Exit::Usage, message)
+        Failure::because(Exit::Usage, message)
     }
 
     /// A file or stream failed under us.
     pub(crate) fn io(what: impl std::fmt::Display, cause: &std::io::Error) -> anyhow::Error {
-        Failure::new(Exit::InputOutput, format!("{what}: {cause}"))
+        Failure::because(Exit::InputOutput, format!("{what}: {cause}"))
     }
 }
 

@@ -121,7 +121,7 @@ fn key_of(schema: &str) -> &str {
 /// The error for a standard output that does not take what is written.
 pub(crate) fn stdout_failed(cause: &io::Error) -> anyhow::Error {
     match cause.kind() {
-        io::ErrorKind::BrokenPipe => Failure::new(Exit::ClosedPipe, "standard output was closed"),
+        io::ErrorKind::BrokenPipe => Failure::because(Exit::ClosedPipe, "standard output was closed"),
         _ => Failure::io("cannot write to standard output", cause),
     }
 }

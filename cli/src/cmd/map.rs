@@ -123,8 +123,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         spec.elements.get_or_insert_default().only = left;
     }
     let ids = client.submit_all(vec![spec]).await?;
-    let id =
-        *ids.first().ok_or_else(|| Failure::new(Exit::Internal, "the coordinator gave the job no number"))?;
+    let id = *ids
+        .first()
+        .ok_or_else(|| Failure::because(Exit::Internal, "the coordinator gave the job no number"))?;
     let handle = client.attach(id);
     let attached = Attached {
         context,

@@ -72,13 +72,13 @@ async fn ended_tasks(client: &Client, chosen: &Chosen) -> anyhow::Result<Vec<Tas
                 task.index,
                 crate::view::state_word(task.state())
             );
-            return Err(Failure::new(Exit::Conflict, message));
+            return Err(Failure::because(Exit::Conflict, message));
         }
         tasks.push(task);
     }
     if tasks.is_empty() {
         let message = format!("job {} has no such task (which it has: taskq tasks {0})", chosen.job);
-        return Err(Failure::new(Exit::NotFound, message));
+        return Err(Failure::because(Exit::NotFound, message));
     }
     Ok(tasks)
 }

@@ -46,7 +46,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         }
         if shown.tasks.len() == before && !chosen.tasks.is_empty() {
             let message = format!("job {} has no such task (which it has: taskq tasks {0})", chosen.job);
-            return Err(Failure::new(Exit::NotFound, message));
+            return Err(Failure::because(Exit::NotFound, message));
         }
     }
     let jobs = shown.jobs.iter().flat_map(JobView::lines);

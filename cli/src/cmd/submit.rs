@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         return dry_run(context, &argv, args.job.shell(), &elements);
     }
     if elements.total()? == 0 {
-        return Err(Failure::new(Exit::NoMatch, "the sources have no elements; nothing was submitted"));
+        return Err(Failure::because(Exit::NoMatch, "the sources have no elements; nothing was submitted"));
     }
     let total = elements.total()?;
     let builder = args.job.builder(argv, &many, elements)?;
@@ -125,7 +125,7 @@ pub(crate) async fn read_elements(
     }
     let sources = sources.clone();
     let read = tokio::task::spawn_blocking(move || sources.read(trailing)).await;
-    Ok(read.map_err(|cause| Failure::new(Exit::Internal, cause.to_string()))??)
+    Ok(read.map_err(|cause| Failure::because(Exit::Internal, cause.to_string()))??)
 }
 
 /// How many commands a dry run shows.

@@ -164,7 +164,7 @@ async fn tasks_of(client: &Client, chosen: &Chosen) -> anyhow::Result<Vec<Task>>
     }
     if tasks.is_empty() {
         let message = format!("job {} has no such task (which it has: taskq tasks {0})", chosen.job);
-        return Err(exit::Failure::new(Exit::NotFound, message));
+        return Err(exit::Failure::because(Exit::NotFound, message));
     }
     Ok(tasks)
 }

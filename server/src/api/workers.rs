@@ -41,8 +41,7 @@ impl Workers for Context {
         let (session, outgoing) = self.handle.sessions.open();
         self.handle.tell(Event::Hello { session, worker }).await.map_err(Failure::from)?;
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(speak(outgoing, sender.clone()));
-        tokio::spawn(listen(self.clone(), session, incoming, sender));
+        tokio::spawn(converse(self.clone(), session, incoming, outgoing, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -68,35 +67,45 @@ async fn first(incoming: &mut Streaming<pb::WorkerMessage>) -> Result<pb::Hello,
     }
 }
 
-/// From the worker into the loop, until the stream ends. Nonsense ends it.
-async fn listen(
-    mut context: Context,
+/// Speaks and listens until either side ends the session, and says so to the loop.
+async fn converse(
+    context: Context,
     session: SessionId,
-    mut incoming: Streaming<pb::WorkerMessage>,
+    incoming: Streaming<pb::WorkerMessage>,
+    outgoing: mpsc::Receiver<Outbound>,
     out: mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
 ) {
-    let mut seq = 1;
-    loop {
-        // Cancel-safe: the losing arms end the session.
-        let message = tokio::select! {
-            message = incoming.message() => message,
-            () = out.closed() => break,
-            () = context.stopped() => break,
-        };
-        let Ok(Some(message)) = message else { break };
-        match heard(&context, session, &mut seq, message).await {
-            Ok(()) => {}
-            Err(failure) => {
-                tracing::info!(%session, reason = failure.message, "a worker's session is closed");
-                // The worker may be gone already.
-                let _sent = out.send(Err(failure.into())).await;
-                break;
-            }
-        }
-    }
+    let mut stopping = context.clone();
+    // Cancel-safe: the losing arms end with the session.
+    let nonsense = tokio::select! {
+        () = speak(outgoing, &out) => None,
+        nonsense = listen(&context, session, incoming) => nonsense,
+        () = out.closed() => None,
+        () = stopping.stopped() => None,
+    };
     context.handle.sessions.close(session);
+    if let Some(failure) = nonsense {
+        tracing::info!(%session, reason = failure.message, "a worker's session is closed");
+        // The worker may be gone already.
+        let _sent = out.send(Err(failure.into())).await;
+    }
     // If the loop has ended there is nobody to be told.
     let _told: Result<(), Unanswered> = context.handle.tell(Event::Disconnected { session }).await;
+}
+
+/// From the worker into the loop, until its stream ends, or says something that makes no sense.
+async fn listen(
+    context: &Context,
+    session: SessionId,
+    mut incoming: Streaming<pb::WorkerMessage>,
+) -> Option<Failure> {
+    let mut seq = 1;
+    while let Ok(Some(message)) = incoming.message().await {
+        if let Err(failure) = heard(context, session, &mut seq, message).await {
+            return Some(failure);
+        }
+    }
+    None
 }
 
 async fn heard(
@@ -124,7 +133,7 @@ async fn heard(
 /// out as one.
 async fn speak(
     mut outgoing: mpsc::Receiver<Outbound>,
-    out: mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
+    out: &mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
 ) {
     let mut gathered = Vec::new();
     while outgoing.recv_many(&mut gathered, MERGE).await > 0 {

@@ -72,9 +72,9 @@ async fn again(client: &taskq_client::Client, path: &Path, job: u64, seqs: &[u64
         Some(one) if one.error_code == 0 && one.new_job_id != 0 => Ok(JobId(one.new_job_id)),
         Some(one) => {
             let exit = if one.error_code == 0 { Exit::Conflict } else { exit::of_grpc(one.error_code) };
-            Err(Failure::new(exit, format!("job {job} cannot be retried: {}", one.note)))
+            Err(Failure::because(exit, format!("job {job} cannot be retried: {}", one.note)))
         }
-        None => Err(Failure::new(
+        None => Err(Failure::because(
             Exit::NotFound,
             format!("job {job} of {} is not there any more", path.display()),
         )),

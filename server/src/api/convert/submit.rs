@@ -39,7 +39,7 @@ const DEFAULT_QUEUE: &str = "default";
 ///
 /// # Errors
 /// Names the first field that is wrong, and what it must be.
-pub fn job(spec: pb::JobSpec, blob: &dyn Fn(&pb::Blob) -> Option<Bytes>) -> Result<NewJob, Invalid> {
+pub fn job(mut spec: pb::JobSpec, blob: &dyn Fn(&pb::Blob) -> Option<Bytes>) -> Result<NewJob, Invalid> {
     let command = spec.command.as_ref().ok_or_else(|| Invalid::new("command", "is missing"))?;
     check_command(command, blob).map_err(|error| error.within("command"))?;
     check_texts(&spec)?;
@@ -48,6 +48,9 @@ pub fn job(spec: pb::JobSpec, blob: &dyn Fn(&pb::Blob) -> Option<Bytes>) -> Resu
         .map_err(|error| Invalid::new("command.argv", error.to_string()))?;
     let policy = policy(&spec)?;
     let key = key(&spec)?;
+    if spec.name.is_empty() {
+        spec.name = default_name(command);
+    }
     Ok(NewJob { policy, total, only, key, rerun_of: None, spec: spec.encode_to_vec().into() })
 }
 
@@ -99,6 +102,19 @@ pub fn blobs(spec: &Bytes) -> Vec<[u8; 32]> {
     });
     let stdin = spec.command.and_then(|command| command.stdin_blob);
     tables.chain(stdin).filter_map(|blob| blob.sha256.as_ref().try_into().ok()).collect()
+}
+
+/// The program's file name; of a script its first word. Cut to what a name may be long.
+fn default_name(command: &pb::Command) -> String {
+    let program = command.argv.first().map(String::as_str).unwrap_or_default();
+    let word = if command.shell { program.split_whitespace().next().unwrap_or("sh") } else { program };
+    let file = word.rsplit('/').find(|part| !part.is_empty()).unwrap_or(word);
+    let end = file
+        .char_indices()
+        .map(|(at, char)| at + char.len_utf8())
+        .take_while(|end| *end <= TEXT_BYTES)
+        .last();
+    file[..end.unwrap_or(0)].to_owned()
 }
 
 fn check_command(command: &pb::Command, blob: &dyn Fn(&pb::Blob) -> Option<Bytes>) -> Result<(), Invalid> {
