@@ -21,6 +21,7 @@ fn a_truncated_snapshot_costs_nothing() {
         for _ in 0..40 {
             acked.extend(api.submit(&spec::request(vec![spec::command(&["true"]); 50])).unwrap());
         }
+        drop(api);
         // A clean stop writes the snapshot file.
         cluster.stop_server();
         for path in files(&data, &|name| name.starts_with("snap.")) {

@@ -64,6 +64,20 @@ fn everything_survives_a_restart() {
 }
 
 #[test]
+fn the_coordinator_stops_in_5_s_whoever_is_connected() {
+    let mut cluster = Setup::new().tolerate("coordinator").start();
+    cluster.worker(1);
+    // A client that holds its connection and does not react to a farewell.
+    let deaf = cluster.api();
+    deaf.stats().unwrap();
+    let waiting = cluster.cli(&["submit", "--wait", "--", "sleep", "600"]).start();
+    wait::holds("the task runs", || deaf.stats().is_ok_and(|stats| stats.tasks_running == 1));
+    let stopped = cluster.stop_server();
+    assert!(stopped.as_secs() < 5, "SIGTERM took {stopped:?}");
+    drop(waiting);
+}
+
+#[test]
 fn a_running_task_goes_on_while_the_coordinator_is_down() {
     let mut cluster = Setup::new().tolerate("coordinator").start();
     cluster.worker(1);
