@@ -71,7 +71,7 @@ async fn attempt(
         Ok(process) => process,
         Err(outcome) => return *outcome,
     };
-    let started_unix_ms = clock::unix_ms();
+    let started_unix_ms = process.started_unix_ms;
     let _ =
         context.reports.send(Report { key: task.key, event: Event::Started { unix_ms: started_unix_ms } });
     let running = Running::new(context, &task, process);

@@ -51,10 +51,11 @@ impl Children {
         }
     }
 
-    pub(super) fn add(&mut self, id: u64, pid: i32, env: &[Vec<u8>]) {
+    /// `started` is just before the process was made: what it takes to make one is a part of its time.
+    pub(super) fn add(&mut self, id: u64, pid: i32, started: Instant, env: &[Vec<u8>]) {
         let marks =
             env.iter().filter(|entry| MARKS.iter().any(|mark| entry.starts_with(mark))).cloned().collect();
-        let (started, seen) = (Instant::now(), HashSet::new());
+        let seen = HashSet::new();
         self.running.insert(pid, Attempt { id, pid, started, start: None, marks, seen, was_killed: false });
         self.pids.insert(id, pid);
     }

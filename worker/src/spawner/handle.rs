@@ -67,6 +67,7 @@ pub(crate) enum Exit {
 pub(crate) struct Process {
     id: u64,
     orders: mpsc::UnboundedSender<Ask>,
+    pub started_unix_ms: u64,
     pub exit: Ending,
     pub stdout: pipe::Receiver,
     pub stderr: pipe::Receiver,
@@ -300,7 +301,7 @@ impl Connection {
         }
         while let Some(Reply { news: Some(news) }) = self.incoming.frame()? {
             match news {
-                News::Started(started) => self.started(started.id, orders)?,
+                News::Started(started) => self.started(started, orders)?,
                 News::Failed(failed) => {
                     if let Some(answer) = self.starting.remove(&failed.id) {
                         let _ =
@@ -317,14 +318,18 @@ impl Connection {
         Ok(())
     }
 
-    fn started(&mut self, id: u64, orders: &mpsc::WeakUnboundedSender<Ask>) -> io::Result<()> {
+    fn started(&mut self, started: wire::Started, orders: &mpsc::WeakUnboundedSender<Ask>) -> io::Result<()> {
+        let wire::Started { id, unix_ms } = started;
         let stdout = pipe::Receiver::from_owned_fd(self.incoming.fd()?)?;
         let stderr = pipe::Receiver::from_owned_fd(self.incoming.fd()?)?;
         let Some(answer) = self.starting.remove(&id) else { return Ok(()) };
         let Some(orders) = orders.upgrade() else { return Ok(()) };
         let (exited, exit) = oneshot::channel();
         self.running.insert(id, exited);
-        if answer.send(Ok(Process { id, orders, exit: Ending(exit), stdout, stderr })).is_err() {
+        if answer
+            .send(Ok(Process { id, orders, started_unix_ms: unix_ms, exit: Ending(exit), stdout, stderr }))
+            .is_err()
+        {
             // Nobody waits any more: the attempt was dropped between order and start.
             let kill = Kill { id, signal: Signal::KILL.as_raw() };
             self.outgoing.push(&Request { order: Some(Order::Kill(kill)) }, []);

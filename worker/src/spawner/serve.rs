@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -13,7 +14,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use super::bury;
 use super::children::Children;
 use super::wire::{self, Incoming, News, Order, Outgoing, Reply, Request, Setup, Spawn};
-use crate::sys;
+use crate::{clock, sys};
 
 /// News gathered before they are sent although more orders wait: few enough that the first task's output is read
 /// soon, and that their descriptors fit into one message.
@@ -156,10 +157,11 @@ impl Spawner {
     fn spawn(&mut self, spawn: Spawn) -> io::Result<()> {
         let stdin = if spawn.has_stdin { Some(self.incoming.fd()?) } else { None };
         let id = spawn.id;
+        let (started, unix_ms) = (Instant::now(), clock::unix_ms());
         match self.start(&spawn, stdin.as_ref()) {
             Ok((pid, pipes)) => {
-                self.children.add(id, pid, &spawn.env);
-                self.tell(News::Started(wire::Started { id }), pipes);
+                self.children.add(id, pid, started, &spawn.env);
+                self.tell(News::Started(wire::Started { id, unix_ms }), pipes);
             }
             Err(failure) => {
                 let stage = match failure.stage {
