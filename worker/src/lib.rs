@@ -22,6 +22,8 @@
 //! nothing of processes.
 
 mod attempt;
+#[doc(hidden)]
+pub mod bench;
 mod clock;
 mod command;
 mod config;

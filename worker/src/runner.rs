@@ -11,7 +11,9 @@
 //!
 //! It knows processes and pipes; it does not know who assigned the attempt, nor what becomes of its reports.
 
+use std::future::pending;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +21,19 @@ use rustix::process::Signal;
 use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::warn;
 
 use crate::attempt::{Chunk, How, Key, Outcome, Rest, Stream, Task, Usage};
 use crate::clock;
 use crate::command::{self, Surroundings};
 use crate::outbox::{Event, Report};
 use crate::output::{CHUNK, Capture};
-use crate::spawner::{Exit, Failure, Process, Spawner, Stage};
+use crate::spawner::{self, Control, Exit, Failure, Process, Spawner, Stage};
 
 /// Output of a running task is passed on after at most this long.
 const FLUSH: Duration = Duration::from_millis(50);
+/// The output of a task that ends sooner than this is read once, at its end. A pipe holds what most write until then.
+const WATCH_AFTER: Duration = Duration::from_millis(5);
 /// Pauses before a start is tried again that failed for a reason that passes.
 const START_PAUSES_MS: [u64; 5] = [10, 30, 100, 300, 900];
 /// What is read of a pipe after all its writers are gone: the most that a pipe holds.
@@ -71,7 +76,7 @@ async fn attempt(
         Ok(process) => process,
         Err(outcome) => return *outcome,
     };
-    let started_unix_ms = clock::unix_ms();
+    let started_unix_ms = process.started_unix_ms;
     let _ =
         context.reports.send(Report { key: task.key, event: Event::Started { unix_ms: started_unix_ms } });
     let running = Running::new(context, &task, process);
@@ -137,21 +142,36 @@ enum Ending {
 struct Running<'a> {
     context: &'a Context,
     task: &'a Task,
-    process: Process,
+    control: Control,
+    exit: spawner::Ending,
     stdout: Pipe,
     stderr: Pipe,
     ending: Option<Ending>,
     /// When the next step of the ending is due: TERM for the timeout, or KILL.
     deadline: Option<Instant>,
+    /// When to begin to look at output.
+    watch: Option<Instant>,
     flush: Option<Instant>,
 }
 
 impl<'a> Running<'a> {
     fn new(context: &'a Context, task: &'a Task, process: Process) -> Running<'a> {
-        let pipe = || Pipe { capture: Capture::new(task.job.output_limit), open: true };
-        let deadline = task.job.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let (stdout, stderr) = (pipe(), pipe());
-        Running { context, task, process, stdout, stderr, ending: None, deadline, flush: None }
+        let Process { control, exit, stdout, stderr, .. } = process;
+        let pipe = |fd| Pipe { source: Source::Ignored(fd), capture: Capture::new(task.job.output_limit) };
+        let now = Instant::now();
+        let deadline = task.job.timeout.and_then(|timeout| now.checked_add(timeout));
+        Running {
+            context,
+            task,
+            control,
+            exit,
+            stdout: pipe(stdout),
+            stderr: pipe(stderr),
+            ending: None,
+            deadline,
+            watch: Some(now + WATCH_AFTER),
+            flush: None,
+        }
     }
 
     async fn until_end(mut self, stop: &mut watch::Receiver<Option<Stop>>) -> Outcome {
@@ -159,19 +179,24 @@ impl<'a> Running<'a> {
             let now = Instant::now();
             tokio::select! {
                 biased;
-                exit = self.process.exit.wait() => break exit,
+                exit = self.exit.wait() => break exit,
                 Ok(()) = stop.changed() => {
                     let why = *stop.borrow_and_update();
                     self.stop(why);
                 }
                 () = sleep_until(self.deadline.unwrap_or(now)), if self.deadline.is_some() => self.due(),
                 () = sleep_until(self.flush.unwrap_or(now)), if self.flush.is_some() => self.pass_on(1),
-                _ = self.process.stdout.readable(), if self.stdout.wants_more() => {
-                    self.stdout.read(&mut self.process.stdout);
+                () = sleep_until(self.watch.unwrap_or(now)), if self.watch.is_some() => {
+                    self.watch = None;
+                    self.stdout.watch();
+                    self.stderr.watch();
+                }
+                () = self.stdout.readable(), if self.stdout.wants_more() => {
+                    self.stdout.read();
                     self.pass_on(CHUNK);
                 }
-                _ = self.process.stderr.readable(), if self.stderr.wants_more() => {
-                    self.stderr.read(&mut self.process.stderr);
+                () = self.stderr.readable(), if self.stderr.wants_more() => {
+                    self.stderr.read();
                     self.pass_on(CHUNK);
                 }
             }
@@ -182,7 +207,7 @@ impl<'a> Running<'a> {
     fn stop(&mut self, why: Option<Stop>) {
         let Some(why) = why else { return };
         if why == Stop::Stale {
-            self.process.kill(Signal::KILL);
+            self.control.kill(Signal::KILL);
             self.deadline = None;
         } else if self.ending.is_none() {
             self.term();
@@ -194,7 +219,7 @@ impl<'a> Running<'a> {
 
     fn due(&mut self) {
         if self.ending.is_some() {
-            self.process.kill(Signal::KILL);
+            self.control.kill(Signal::KILL);
             self.deadline = None;
         } else {
             self.term();
@@ -203,7 +228,7 @@ impl<'a> Running<'a> {
     }
 
     fn term(&mut self) {
-        self.process.kill(Signal::TERM);
+        self.control.kill(Signal::TERM);
         self.deadline = Instant::now().checked_add(self.task.job.grace);
     }
 
@@ -221,8 +246,8 @@ impl<'a> Running<'a> {
     }
 
     fn finish(mut self, exit: Exit) -> Outcome {
-        self.stdout.read_rest(&self.process.stdout);
-        self.stderr.read_rest(&self.process.stderr);
+        self.stdout.read_rest();
+        self.stderr.read_rest();
         let stdout = self.last_output(Stream::Stdout);
         let stderr = self.last_output(Stream::Stderr);
         let (how, usage) = match exit {
@@ -284,42 +309,74 @@ impl<'a> Running<'a> {
 }
 
 struct Pipe {
+    source: Source,
     capture: Capture,
-    open: bool,
+}
+
+enum Source {
+    /// Nobody has looked yet.
+    Ignored(OwnedFd),
+    Watched(pipe::Receiver),
+    /// All writers are gone.
+    Ended,
 }
 
 impl Pipe {
+    fn watch(&mut self) {
+        if let Source::Ignored(fd) = std::mem::replace(&mut self.source, Source::Ended) {
+            match pipe::Receiver::from_owned_fd_unchecked(fd) {
+                Ok(receiver) => self.source = Source::Watched(receiver),
+                Err(error) => warn!(%error, "the output of a task cannot be read"),
+            }
+        }
+    }
+
     /// A stream whose output is not taken off us is not read: its writer then waits.
     fn wants_more(&self) -> bool {
-        self.open && self.capture.pending() < CHUNK
+        matches!(self.source, Source::Watched(_)) && self.capture.pending() < CHUNK
+    }
+
+    /// Cancel-safe.
+    async fn readable(&self) {
+        match &self.source {
+            Source::Watched(pipe) => _ = pipe.readable().await,
+            Source::Ignored(_) | Source::Ended => pending().await,
+        }
     }
 
     /// Reads what there is, once.
-    fn read(&mut self, pipe: &mut pipe::Receiver) {
+    fn read(&mut self) {
+        let Source::Watched(pipe) = &self.source else { return };
         let mut buffer = [0; 16 * 1024];
         match pipe.try_read(&mut buffer) {
             Ok(count @ 1..) => self.capture.push(&buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(0) | Err(_) => self.open = false,
+            Ok(0) | Err(_) => self.source = Source::Ended,
         }
     }
 
     /// All writers that we know of are gone. If one that escaped us still holds the pipe, it writes to nobody.
     ///
     /// Asks the kernel, not the runtime: that may not have heard yet that there is something to read.
-    fn read_rest(&mut self, pipe: &pipe::Receiver) {
+    fn read_rest(&mut self) {
+        let pipe = match &self.source {
+            Source::Ignored(pipe) => pipe.as_fd(),
+            Source::Watched(pipe) => pipe.as_fd(),
+            Source::Ended => return,
+        };
         let mut buffer = [0; 16 * 1024];
         let mut read = 0;
-        while self.open && read < LAST_READ {
+        while read < LAST_READ {
             match rustix::io::read(pipe, &mut buffer) {
                 Ok(count @ 1..) => {
                     self.capture.push(&buffer[..count]);
                     read += count;
                 }
                 Err(rustix::io::Errno::INTR) => {}
-                Ok(0) | Err(_) => self.open = false,
+                Ok(0) | Err(_) => break,
             }
         }
+        self.source = Source::Ended;
     }
 
     /// False if there was no room.

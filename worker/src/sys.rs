@@ -1,7 +1,7 @@
 //! The few system calls that neither std nor rustix offers safely: starting a program with everything set in the
 //! child, looking at children that ended, and taking signals as a file. All `unsafe` of the worker is here.
 //!
-//! Everything in this file is used by the spawner only, which is a process with one thread. That is what makes
+//! Everything in this file but [`watch`] is used by the spawner only, which is a process with one thread. That is what makes
 //! `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the child borrows it.
 #![expect(unsafe_code, reason = "clone, wait4, waitid, signalfd and signal masks have no safe wrapper")]
 
@@ -9,6 +9,9 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A program to start. The strings are what the child sees; nothing is added.
 pub(crate) struct Plan<'a> {
@@ -68,7 +71,7 @@ impl Stack {
     }
 }
 
-/// Starts a program in its own session, with every signal at its default and unblocked, dead as soon as this
+/// Starts a program in its own process group, with every signal at its default and unblocked, dead as soon as this
 /// thread is, and no descriptor but 0, 1 and 2. Returns its process id once it executes the program.
 ///
 /// May be called from a process with one thread only, with all signals blocked (see [`signals`]).
@@ -113,7 +116,9 @@ extern "C" fn child(order: *mut c_void) -> c_int {
     // SAFETY: `order` is valid for the whole life of this function (see `spawn`), and all calls are
     // async-signal-safe with pointers that `spawn` made from live C strings.
     unsafe {
-        libc::setsid();
+        // The session is the spawner's, without a terminal. One for each task would be a scheduling group for each
+        // where the kernel groups by session: dear to make, slow to get its first turn, and blind to `nice`.
+        libc::setpgid(0, 0);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::getppid() != (*order).parent {
             libc::_exit(127);
@@ -208,6 +213,12 @@ pub(crate) fn signals() -> io::Result<OwnedFd> {
             fd => Ok(OwnedFd::from_raw_fd(fd)),
         }
     }
+}
+
+/// Lets the runtime watch a descriptor for one thing only.
+pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is one and the same open descriptor until it is dropped, which `AsyncFd` does last.
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }
 
 /// Closes every descriptor above standard error but `keep`.

@@ -1,7 +1,7 @@
 //! Who belongs to which attempt, and who must go.
 //!
-//! An attempt's main process leads its own session. What it starts is below it, or, once its parent has died, a
-//! *stray*: a child of the spawner that nobody waits for. A stray belongs to the attempt whose session it is in, or
+//! An attempt's main process leads its own process group. What it starts is below it, or, once its parent has died, a
+//! *stray*: a child of the spawner that nobody waits for. A stray belongs to the attempt whose group it is in, or
 //! whose tree it was seen in, or whose `TASKQ_*` environment it has. One that hides all that (`env -i setsid`, forked
 //! twice) is let live for as long as some attempt runs that can have started it.
 //!
@@ -33,7 +33,7 @@ struct Attempt {
     id: u64,
     pid: i32,
     started: Instant,
-    /// Boot-time ticks, looked up when first needed.
+    /// Boot-time ticks, looked up when first needed: most tasks leave nothing behind.
     start: Option<u64>,
     marks: Vec<Vec<u8>>,
     /// Seen below the main process when it was told to end.
@@ -51,10 +51,11 @@ impl Children {
         }
     }
 
-    pub(super) fn add(&mut self, id: u64, pid: i32, env: &[Vec<u8>]) {
+    /// `started` is just before the process was made: what it takes to make one is a part of its time.
+    pub(super) fn add(&mut self, id: u64, pid: i32, started: Instant, env: &[Vec<u8>]) {
         let marks =
             env.iter().filter(|entry| MARKS.iter().any(|mark| entry.starts_with(mark))).cloned().collect();
-        let (started, seen) = (Instant::now(), HashSet::new());
+        let seen = HashSet::new();
         self.running.insert(pid, Attempt { id, pid, started, start: None, marks, seen, was_killed: false });
         self.pids.insert(id, pid);
     }
@@ -85,12 +86,11 @@ impl Children {
     /// Takes leave of all children that have ended, and returns the attempts that are over.
     pub(super) fn reap(&mut self) -> Vec<Exited> {
         while let Some(pid) = sys::peek_ended() {
-            let Some(mut attempt) = self.running.remove(&pid) else {
+            let Some(attempt) = self.running.remove(&pid) else {
                 sys::reap(pid);
                 continue;
             };
             let wall = attempt.started.elapsed();
-            attempt.start = proc::stat(pid).map(|stat| stat.start);
             // Before it is reaped: from then on its number may lead another group.
             kill_group(pid, Signal::KILL);
             let ended = sys::reap(pid);
@@ -176,7 +176,7 @@ impl Children {
 impl Attempt {
     fn owns(&self, stray: i32) -> bool {
         let Some(stat) = proc::stat(stray) else { return false };
-        stat.session == self.pid
+        stat.group == self.pid
             || self.seen.contains(&Identity { pid: stray, start: stat.start })
             || (!self.marks.is_empty() && proc::has_env(stray, &self.marks))
     }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::future::pending;
 use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -13,12 +15,12 @@ use bytes::Bytes;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
 use tokio::io::Interest;
-use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{self, Exited, Incoming, Kill, News, Order, Outgoing, Reply, Request, Setup, Stage};
 use super::{SECRET_WORD, orphans};
+use crate::sys;
 
 /// Before a new spawner is tried again when even that cannot be started.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -65,14 +67,21 @@ pub(crate) enum Exit {
 
 /// A process that runs. Dropping it changes nothing for the process.
 pub(crate) struct Process {
-    id: u64,
-    orders: mpsc::UnboundedSender<Ask>,
+    pub control: Control,
+    pub started_unix_ms: u64,
     pub exit: Ending,
-    pub stdout: pipe::Receiver,
-    pub stderr: pipe::Receiver,
+    /// Reading ends of pipes, in non-blocking mode.
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
 }
 
-impl Process {
+/// Reaches a process that runs.
+pub(crate) struct Control {
+    id: u64,
+    orders: mpsc::UnboundedSender<Ask>,
+}
+
+impl Control {
     /// Sends a signal to the process and everything below it.
     pub(crate) fn kill(&self, signal: Signal) {
         let _ = self.orders.send(Ask::Kill(Kill { id: self.id, signal: signal.as_raw() }));
@@ -131,7 +140,10 @@ impl Spawner {
 /// One spawner process and what it owes us.
 struct Connection {
     process: process::Child,
-    socket: UnixStream,
+    /// Watched for news only: that there is room again matters seldom, and would wake us for each order.
+    socket: AsyncFd<OwnedFd>,
+    /// While the socket is full.
+    full: Option<AsyncFd<OwnedFd>>,
     incoming: Incoming,
     outgoing: Outgoing,
     next_id: u64,
@@ -199,7 +211,7 @@ impl Connection {
             process::Command::new(&who.program)
                 .arg0("taskq-spawner")
                 .arg(SECRET_WORD)
-                .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .stdout(Stdio::null())
                 .env_clear()
                 .spawn()
@@ -208,7 +220,8 @@ impl Connection {
         outgoing.push(&Request { order: Some(Order::Setup(who.setup.clone())) }, []);
         Ok(Connection {
             process,
-            socket: UnixStream::from_std(ours)?,
+            socket: sys::watch(ours.into(), Interest::READABLE)?,
+            full: None,
             incoming: Incoming::default(),
             outgoing,
             next_id: 1,
@@ -239,15 +252,15 @@ impl Connection {
                     }
                 }
                 ready = self.socket.readable() => {
-                    if ready.is_err() || self.read(orders).is_err() {
-                        return End::Died;
-                    }
-                }
-                ready = self.socket.writable(), if !self.outgoing.is_empty() => {
                     if ready.is_err() {
                         return End::Died;
                     }
+                    drop(ready);
+                    if self.read(orders).is_err() {
+                        return End::Died;
+                    }
                 }
+                () = writable(self.full.as_ref()), if self.full.is_some() => {}
             }
         }
     }
@@ -281,26 +294,28 @@ impl Connection {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        if self.outgoing.is_empty() {
-            return Ok(());
+        self.full = None;
+        match self.outgoing.send(&self.socket) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let again = self.socket.get_ref().as_fd().try_clone_to_owned()?;
+                self.full = Some(sys::watch(again, Interest::WRITABLE)?);
+            }
+            Err(error) => return Err(error),
         }
-        let (socket, outgoing) = (&self.socket, &mut self.outgoing);
-        match socket.try_io(Interest::WRITABLE, || outgoing.send(socket)) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        Ok(())
     }
 
     fn read(&mut self, orders: &mpsc::WeakUnboundedSender<Ask>) -> io::Result<()> {
         let (socket, incoming) = (&self.socket, &mut self.incoming);
-        match socket.try_io(Interest::READABLE, || incoming.receive(socket)) {
+        match socket.try_io(Interest::READABLE, |socket| incoming.receive(socket)) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             Ok(_) | Err(_) => {}
         }
         while let Some(Reply { news: Some(news) }) = self.incoming.frame()? {
             match news {
-                News::Started(started) => self.started(started.id, orders)?,
+                News::Started(started) => self.started(started, orders)?,
                 News::Failed(failed) => {
                     if let Some(answer) = self.starting.remove(&failed.id) {
                         let _ =
@@ -317,14 +332,23 @@ impl Connection {
         Ok(())
     }
 
-    fn started(&mut self, id: u64, orders: &mpsc::WeakUnboundedSender<Ask>) -> io::Result<()> {
-        let stdout = pipe::Receiver::from_owned_fd(self.incoming.fd()?)?;
-        let stderr = pipe::Receiver::from_owned_fd(self.incoming.fd()?)?;
+    fn started(&mut self, started: wire::Started, orders: &mpsc::WeakUnboundedSender<Ask>) -> io::Result<()> {
+        let wire::Started { id, unix_ms } = started;
+        let (stdout, stderr) = (self.incoming.fd()?, self.incoming.fd()?);
         let Some(answer) = self.starting.remove(&id) else { return Ok(()) };
         let Some(orders) = orders.upgrade() else { return Ok(()) };
         let (exited, exit) = oneshot::channel();
         self.running.insert(id, exited);
-        if answer.send(Ok(Process { id, orders, exit: Ending(exit), stdout, stderr })).is_err() {
+        if answer
+            .send(Ok(Process {
+                control: Control { id, orders },
+                started_unix_ms: unix_ms,
+                exit: Ending(exit),
+                stdout,
+                stderr,
+            }))
+            .is_err()
+        {
             // Nobody waits any more: the attempt was dropped between order and start.
             let kill = Kill { id, signal: Signal::KILL.as_raw() };
             self.outgoing.push(&Request { order: Some(Order::Kill(kill)) }, []);
@@ -337,6 +361,14 @@ impl Connection {
         let Connection { process, socket, .. } = self;
         drop(socket);
         in_thread(move || take_leave(process))
+    }
+}
+
+async fn writable(full: Option<&AsyncFd<OwnedFd>>) {
+    match full {
+        // An error shows when the next thing is written.
+        Some(socket) => _ = socket.writable().await,
+        None => pending().await,
     }
 }
 

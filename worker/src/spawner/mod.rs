@@ -25,7 +25,7 @@ mod proc;
 mod serve;
 mod wire;
 
-pub(crate) use handle::{Command, Exit, Failure, Process, Spawner, Who};
+pub(crate) use handle::{Command, Control, Ending, Exit, Failure, Process, Spawner, Who};
 pub(crate) use wire::{Setup, Stage};
 
 use std::os::fd::AsFd;

@@ -1,7 +1,7 @@
 //! What a spawner that was killed left behind: the worker inherits it, kills it and takes leave of it.
 //!
-//! The worker may be a guest in another program's process, so not every child is ours: tasks run in sessions of
-//! their own, and spawners that live are known.
+//! The worker may be a guest in another program's process, so not every child is ours: tasks run in the sessions
+//! of their spawners, and spawners that live are known.
 
 use std::collections::HashSet;
 use std::io;

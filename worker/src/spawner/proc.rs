@@ -1,4 +1,4 @@
-//! What `/proc` says about processes: children, start time, session, environment. Nothing is cached, and a process
+//! What `/proc` says about processes: children, start time, process group, environment. Nothing is cached, and a process
 //! that is gone is an absence, never an error. Without `/proc` everything is absent.
 
 use std::collections::HashSet;
@@ -19,7 +19,7 @@ pub(crate) struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub parent: i32,
-    pub session: i32,
+    pub group: i32,
     pub start: u64,
 }
 
@@ -40,10 +40,17 @@ impl OwnChildren {
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = file.read_at(&mut buffer, text.len() as u64) {
             text.extend_from_slice(&buffer[..count]);
+            // There was room for another number, so this was the last.
+            if count + LONGEST_NUMBER < buffer.len() {
+                break;
+            }
         }
         numbers(&text).collect()
     }
 }
+
+/// A process id and a space.
+const LONGEST_NUMBER: usize = 12;
 
 /// Every child of any thread of `pid`.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
@@ -81,9 +88,9 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let parent = fields.nth(1)?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
-    let start = fields.nth(15)?.parse().ok()?;
-    Some(Stat { parent, session, start })
+    let group = fields.next()?.parse().ok()?;
+    let start = fields.nth(16)?.parse().ok()?;
+    Some(Stat { parent, group, start })
 }
 
 /// Whether the environment that `pid` was started with has all of these `NAME=value` entries.
@@ -123,11 +130,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_found_with_its_session() {
+    fn this_process_is_found_with_its_group() {
         let me = std::process::id().cast_signed();
         let stat = stat(me).expect("own stat");
-        let session = rustix::process::getsid(None).expect("own session");
-        assert_eq!(stat.session, session.as_raw_nonzero().get());
+        assert_eq!(stat.group, rustix::process::getpgrp().as_raw_nonzero().get());
         assert_eq!(stat.parent, rustix::process::getppid().expect("a parent").as_raw_nonzero().get());
         assert!(stat.start > 0);
     }

@@ -3,8 +3,9 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -13,11 +14,14 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use super::bury;
 use super::children::Children;
 use super::wire::{self, Incoming, News, Order, Outgoing, Reply, Request, Setup, Spawn};
-use crate::sys;
+use crate::{clock, sys};
 
 /// News gathered before they are sent although more orders wait: few enough that the first task's output is read
 /// soon, and that their descriptors fit into one message.
 const BATCH: usize = 16;
+
+/// How long the news of a start waits for the news of its end, so that a short task wakes the worker once.
+const START_NEWS: Duration = Duration::from_millis(2);
 
 /// Runs until the worker is gone, then until all that it ran is gone.
 pub(super) fn serve(inherited: BorrowedFd<'_>) -> io::Result<()> {
@@ -49,6 +53,8 @@ struct Spawner {
     children: Children,
     incoming: Incoming,
     outgoing: Outgoing,
+    /// When what is in `outgoing` is to be sent at the latest. None: now.
+    send_at: Option<Instant>,
     setup: Option<Setup>,
 }
 
@@ -78,16 +84,19 @@ impl Spawner {
             children: Children::new(),
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
+            send_at: None,
             setup: None,
         })
     }
 
     fn work(&mut self) -> io::Result<LastWord> {
         loop {
-            let room = if self.outgoing.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let pause = self.pause();
+            let room =
+                if self.outgoing.is_empty() || pause.is_some() { PollFlags::empty() } else { PollFlags::OUT };
             let mut waiting =
                 [PollFd::new(&self.control, PollFlags::IN | room), PollFd::new(&self.signals, PollFlags::IN)];
-            retry(|| poll(&mut waiting, None))?;
+            retry(|| poll(&mut waiting, pause.as_ref()))?;
             let orders = waiting[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
             let ended = !waiting[1].revents().is_empty();
             if ended {
@@ -96,6 +105,9 @@ impl Spawner {
             if orders && let Some(last) = self.obey()? {
                 return Ok(last);
             }
+            if self.pause().is_some() {
+                continue;
+            }
             match self.outgoing.send(&self.control) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -103,6 +115,12 @@ impl Spawner {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// How long what is to be sent may wait.
+    fn pause(&self) -> Option<Timespec> {
+        let left = self.send_at?.checked_duration_since(Instant::now())?;
+        Timespec::try_from(left).ok()
     }
 
     fn reap(&mut self) -> io::Result<()> {
@@ -156,10 +174,11 @@ impl Spawner {
     fn spawn(&mut self, spawn: Spawn) -> io::Result<()> {
         let stdin = if spawn.has_stdin { Some(self.incoming.fd()?) } else { None };
         let id = spawn.id;
+        let (started, unix_ms) = (Instant::now(), clock::unix_ms());
         match self.start(&spawn, stdin.as_ref()) {
             Ok((pid, pipes)) => {
-                self.children.add(id, pid, &spawn.env);
-                self.tell(News::Started(wire::Started { id }), pipes);
+                self.children.add(id, pid, started, &spawn.env);
+                self.tell(News::Started(wire::Started { id, unix_ms }), pipes);
             }
             Err(failure) => {
                 let stage = match failure.stage {
@@ -177,6 +196,9 @@ impl Spawner {
     fn start(&mut self, spawn: &Spawn, stdin: Option<&OwnedFd>) -> Result<(i32, [OwnedFd; 2]), sys::Failure> {
         let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC).map_err(no_process)?;
         let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC).map_err(no_process)?;
+        for reader in [&stdout, &stderr] {
+            rustix::fs::fcntl_setfl(reader, OFlags::NONBLOCK).map_err(no_process)?;
+        }
         let argv = c_strings(&spawn.argv)?;
         let env = c_strings(&spawn.env)?;
         let cwd = if spawn.cwd.is_empty() { None } else { Some(c_string(spawn.cwd.clone())?) };
@@ -193,6 +215,11 @@ impl Spawner {
     }
 
     fn tell(&mut self, news: News, fds: impl IntoIterator<Item = OwnedFd>) {
+        match news {
+            News::Started(_) if self.outgoing.is_empty() => self.send_at = Some(Instant::now() + START_NEWS),
+            News::Started(_) => {}
+            News::Failed(_) | News::Exited(_) => self.send_at = None,
+        }
         self.outgoing.push(&Reply { news: Some(news) }, fds);
     }
 }

@@ -107,6 +107,8 @@ pub(crate) enum News {
 pub(crate) struct Started {
     #[prost(uint64, tag = "1")]
     pub id: u64,
+    #[prost(uint64, tag = "2")]
+    pub unix_ms: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -136,6 +138,7 @@ pub(crate) struct Exited {
     /// As of `wait(2)`.
     #[prost(sint32, tag = "2")]
     pub status: i32,
+    /// Since just before the process was made.
     #[prost(uint64, tag = "3")]
     pub wall_us: u64,
     #[prost(uint64, tag = "4")]

@@ -23,6 +23,21 @@ async fn output_exit_code_and_usage_are_reported() {
 }
 
 #[tokio::test]
+async fn the_wall_time_covers_the_making_of_the_process() {
+    let mut coordinator = Coordinator::start().await;
+    let _worker = Worker::start(&coordinator, &["--slots", "1"]);
+    let mut session = coordinator.session().await;
+    // A megabyte of arguments: most of what it uses, it uses before it executes its program.
+    let long = "x".repeat(100 * 1024);
+    session
+        .assign(argv(1, &["true", &long, &long, &long, &long, &long, &long, &long, &long, &long, &long]), 10);
+    for index in 0..10 {
+        let usage = session.ended(index).await.outcome.usage.expect("usage");
+        assert!(usage.wall_us >= usage.user_us + usage.system_us, "one process on one core: {usage:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_signal_and_every_code_is_told_apart() {
     let mut coordinator = Coordinator::start().await;
     let _worker = Worker::start(&coordinator, &["--slots", "1"]);
