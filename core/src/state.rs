@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+
 use crate::{
     array::Array,
     check,
@@ -41,6 +43,8 @@ pub struct Config {
     pub max_queued_tasks: u64,
     /// How long a worker that was declared lost may still come back as the same process.
     pub lost_kept: Millis,
+    /// Stored as the outcome of an attempt that was lost with its worker.
+    pub lost_detail: Bytes,
 }
 
 impl Config {
@@ -59,6 +63,7 @@ impl Default for Config {
             max_live_jobs: 50_000_000,
             max_queued_tasks: 1 << 40,
             lost_kept: Millis(3_600_000),
+            lost_detail: Bytes::new(),
         }
     }
 }

@@ -35,8 +35,8 @@ use crate::{
     templates::Templates,
 };
 
-/// How long calls may take to end once the coordinator stops.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// How long calls may take to end once the coordinator stops, and then the disk.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why the coordinator cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,11 @@ pub enum Error {
     /// The port.
     #[error("cannot listen")]
     Listen(#[source] io::Error),
+    /// A thread of the coordinator panicked; the log says where.
+    #[error(
+        "this is a bug in taskq-server: a thread of the coordinator has ended (the log says where); start it again"
+    )]
+    Broken,
     /// The gRPC server.
     #[error("the gRPC server failed")]
     Serve(#[from] tonic::transport::Error),
@@ -82,6 +87,7 @@ pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error>
         lease: config.lease,
         grace: config.lease.max(taskq_core::id::Millis(30_000)),
         max_live_jobs: config.max_jobs,
+        lost_detail: api::convert::view::lost_detail(),
         ..taskq_core::Config::default()
     };
     let (state, epoch) = restore::restore(&*store, limits, clock.now())?;
@@ -111,12 +117,11 @@ impl Coordinator {
         let templates = Arc::new(Templates::new(Arc::clone(&store)));
         let greeting = deliver::Greeting { epoch, lease: config.lease, instance: instance.clone() };
         let deliver = deliver::Deliver::new(&handle, templates, greeting);
-        let (commits, committing) = commit::start(Arc::clone(&store), deliver, Arc::clone(&metrics));
-        let (ended, mut looped) = oneshot::channel();
-        let looping = start_loop(run::run(clock, state, inbox, commits), ended)?;
+        let (stop, stopping) = watch::channel(false);
+        let (commits, mut committed) = commit::start(Arc::clone(&store), deliver, Arc::clone(&metrics));
+        start_loop(run::run(clock, state, inbox, commits, stopping.clone()))?;
 
         let space = Arc::new(Space::of(config.data.as_deref()));
-        let (stop, stopping) = watch::channel(false);
         let start = Start { at: tokio::time::Instant::now(), epoch, instance };
         let context = Context {
             handle: handle.clone(),
@@ -137,9 +142,14 @@ impl Coordinator {
         }));
         tracing::info!(addr = %access.addr, %epoch, "the coordinator is ready");
 
+        let mut stored = None;
         // Cancel-safe: each arm ends the coordinator.
         let served = tokio::select! {
             served = &mut serving => served,
+            ended = &mut committed => {
+                stored = Some(ended.unwrap_or(Ok(())).map_err(Error::Store).and(Err(Error::Broken)));
+                Ok(())
+            }
             () = shutdown => {
                 tracing::info!("stopping");
                 stop.send_replace(true);
@@ -147,46 +157,29 @@ impl Coordinator {
                 drop(farewell);
                 tokio::time::timeout(FAREWELL, &mut serving).await.unwrap_or(Ok(()))
             }
-            _ = &mut looped => Ok(()),
         };
         stop.send_replace(true);
         handle.sessions.close_all();
         watching.abort();
         retaining.abort();
         drop((serving, handle));
-        // The loop ends once every handle is gone; calls that are still open hold some.
-        let _ended = tokio::time::timeout(FAREWELL, looped).await;
-        let committed = tokio::task::spawn_blocking(move || join(looping, committing)).await;
-        match committed {
-            Ok(Some(result)) => result?,
-            Ok(None) | Err(_) => tracing::warn!("some calls did not end in time"),
+        match stored {
+            Some(failed) => failed?,
+            None => match tokio::time::timeout(FAREWELL, committed).await {
+                Ok(ended) => ended.map_err(|_| Error::Broken)??,
+                // What it was writing was not acknowledged, and is whole or absent at the next start.
+                Err(_) => tracing::warn!("the disk did not finish in time"),
+            },
         }
         Ok(served?)
     }
 }
 
-/// The loop on a thread and a runtime of its own, so that nothing else delays it.
-fn start_loop(
-    body: impl Future<Output = ()> + Send + 'static,
-    ended: oneshot::Sender<()>,
-) -> Result<std::thread::JoinHandle<()>, Error> {
+/// The loop on a thread and a runtime of its own, so that nothing else delays it. If it panics the commit thread
+/// ends, and with it the coordinator.
+fn start_loop(body: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(Error::Listen)?;
-    let thread = std::thread::Builder::new().name("loop".into()).spawn(move || {
-        runtime.block_on(body);
-        // Nobody waits for it any more when the coordinator has gone already.
-        let _told = ended.send(());
-    });
-    thread.map_err(Error::Listen)
-}
-
-/// The commit thread's result; `None` if the loop still runs.
-fn join(
-    looping: std::thread::JoinHandle<()>,
-    committing: commit::Thread,
-) -> Option<Result<(), store::Error>> {
-    if !looping.is_finished() && !committing.is_finished() {
-        return None;
-    }
-    committing.join().ok()
+    let thread = std::thread::Builder::new().name("loop".into()).spawn(move || runtime.block_on(body));
+    thread.map(drop).map_err(Error::Listen)
 }

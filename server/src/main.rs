@@ -71,6 +71,6 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         Some(Error::Store(store::Error::Full { .. } | store::Error::Io { .. })) => 74,
         Some(Error::Listen(_)) => 69,
-        Some(Error::Serve(_)) | None => 70,
+        Some(Error::Serve(_) | Error::Broken) | None => 70,
     }
 }

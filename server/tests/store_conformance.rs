@@ -12,7 +12,7 @@ use taskq_core::{
     id::{Attempt, JobId, Millis, Rank, TaskId, WallTime, WorkerId},
     job::Policy,
 };
-use taskq_server::store::{Lookup, Store};
+use taskq_server::store::{EarlierAttempt, Lookup, Store};
 
 /// Runs a check on each store, as it is and after opening it again.
 fn on_each(write: impl Fn(&Any), check: impl Fn(&dyn Store)) {
@@ -129,7 +129,7 @@ fn attempts_of_ended_tasks_and_of_ended_jobs_are_not_loaded() {
             assert!(attempts[0].contains("index: 1"));
             assert_eq!(
                 store.attempts(TaskId { job: JobId(2), index: 0 }).unwrap(),
-                vec![(Attempt(1), Bytes::from("y"))]
+                vec![EarlierAttempt { attempt: Attempt(1), detail: Bytes::from("y"), worker: "w".into() }]
             );
         },
     );
@@ -146,7 +146,7 @@ fn a_task_keeps_the_outcomes_of_its_newest_attempts() {
         },
         |store| {
             let kept = store.attempts(TaskId { job: JobId(1), index: 0 }).unwrap();
-            let numbers: Vec<u32> = kept.iter().map(|(a, _)| a.0).collect();
+            let numbers: Vec<u32> = kept.iter().map(|earlier| earlier.attempt.0).collect();
             assert!(numbers.is_sorted() && numbers.len() >= 28 && numbers.len() <= 32, "{numbers:?}");
             assert_eq!(numbers.last(), Some(&49));
             assert!(loaded(store).1.iter().any(|f| f.contains("attempt: Attempt(50)")));

@@ -75,6 +75,7 @@ pub(crate) fn recall(state: &mut State, id: WorkerId) -> Option<Lost> {
 
 /// An attempt is lost with its worker. Charged to the task if it had started.
 pub(crate) fn lose_task(state: &mut State, now: Now, id: TaskId, executes: bool, out: &mut Outcome) {
+    let told = state.config.lost_detail.clone();
     let Some(job) = state.jobs.get_mut(id.job) else { return };
     let policy = state.policies.get(job.policy).policy.clone();
     let array = job.unfold();
@@ -87,6 +88,7 @@ pub(crate) fn lose_task(state: &mut State, now: Now, id: TaskId, executes: bool,
     let (attempt, worker) = (run.attempt, run.worker);
     let worker = state.workers.get(&worker).map(|worker| worker.hello.name.clone());
     let losses = losses + u32::from(charged);
+    let detail = if charged && !cancelling { told } else { Bytes::new() };
     let end = if cancelling {
         Some(End::Cancelled)
     } else if charged && (losses >= policy.crash_limit || tripped) {
@@ -96,12 +98,11 @@ pub(crate) fn lose_task(state: &mut State, now: Now, id: TaskId, executes: bool,
     };
     match end {
         Some(end) => {
-            let ending = Ending { end, attempt, detail: Bytes::new(), worker };
+            let ending = Ending { end, attempt, detail, worker };
             state.end(now, id.job, RoaringBitmap::from([id.index]), ending, out);
         }
         None => {
-            let ebb =
-                Ebb { attempt, failures, losses, delay: Millis(0), detail: Bytes::new(), worker, avoid };
+            let ebb = Ebb { attempt, failures, losses, delay: Millis(0), detail, worker, avoid };
             state.ebb(now, id, ebb, out);
         }
     }

@@ -29,7 +29,7 @@ use tonic::{
 use self::status::Failure;
 use crate::{
     access::Token,
-    coordinator::Handle,
+    coordinator::{Handle, Unanswered},
     disk::Space,
     metrics::Metrics,
     store::{Lookup, Store},
@@ -101,7 +101,12 @@ pub fn router(context: Context, token: Token) -> Router {
 impl Context {
     /// Asks the loop; a rejection is a failure.
     async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Reply, Failure> {
-        match self.handle.ask(event).await? {
+        // Cancel-safe: whoever asked is told to ask again, with the same request id.
+        let reply = tokio::select! {
+            reply = self.handle.ask(event) => reply?,
+            () = self.stopped() => return Err(Unanswered::Stopping.into()),
+        };
+        match reply {
             Reply::Rejected(why) => Err(why.into()),
             reply => Ok(reply),
         }
@@ -118,9 +123,10 @@ impl Context {
     }
 
     /// Returns when the coordinator stops.
-    async fn stopped(&mut self) {
+    async fn stopped(&self) {
         // An error says that the sender is gone, which is the same news.
-        let _stopping = self.stopping.wait_for(|stopping| *stopping).await;
+        let mut stopping = self.stopping.clone();
+        let _stopping = stopping.wait_for(|stopping| *stopping).await;
     }
 }
 

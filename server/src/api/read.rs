@@ -278,8 +278,7 @@ fn overlay(
         }
         if history {
             let earlier = store.attempts(TaskId { job, index: task.index })?;
-            task.earlier =
-                earlier.iter().map(|(number, detail)| view::attempt(detail, number.0, "")).collect();
+            task.earlier = earlier.iter().map(view::earlier).collect();
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ struct Over;
 
 impl Context {
     /// Ends of tasks, in rank order.
-    pub(super) async fn results(mut self, request: pb::ResultsRequest, out: Sender<pb::ResultBatch>) {
+    pub(super) async fn results(self, request: pb::ResultsRequest, out: Sender<pb::ResultBatch>) {
         let job = JobId(request.job_id);
         let mut changed = self.handle.follow(job);
         let mut rank = Rank(request.cursor);
@@ -63,7 +63,7 @@ impl Context {
     }
 
     /// Output, in commit order.
-    pub(super) async fn logs(mut self, request: pb::LogsRequest, out: Sender<pb::LogChunk>) {
+    pub(super) async fn logs(self, request: pb::LogsRequest, out: Sender<pb::LogChunk>) {
         let job = JobId(request.job_id);
         let wanted = match indices(&request.indices) {
             Ok(wanted) => wanted,
@@ -112,7 +112,7 @@ impl Context {
     }
 
     /// The job now and after each change.
-    pub(super) async fn watch(mut self, request: pb::WatchRequest, out: Sender<pb::Job>) {
+    pub(super) async fn watch(self, request: pb::WatchRequest, out: Sender<pb::Job>) {
         let id = JobId(request.job_id);
         let mut changed = self.handle.follow(id);
         let mut said = None;
@@ -143,7 +143,7 @@ impl Context {
 
     /// Waits until something of the job was committed.
     async fn news<T>(
-        &mut self,
+        &self,
         changed: &mut tokio::sync::watch::Receiver<()>,
         out: &Sender<T>,
     ) -> Result<(), Over> {
@@ -219,10 +219,8 @@ impl Log {
             for task in ends.iter().filter(|task| self.wants(task.index)) {
                 let id = TaskId { job: self.job, index: task.index };
                 let outcomes = store.attempts(id)?;
-                let of_attempt = outcomes.iter().filter(|(number, _)| number.0 == self.attempt);
-                earlier.extend(
-                    of_attempt.map(|(number, detail)| (task.index, view::attempt(detail, number.0, ""))),
-                );
+                let of_attempt = outcomes.iter().filter(|earlier| earlier.attempt.0 == self.attempt);
+                earlier.extend(of_attempt.map(|one| (task.index, view::earlier(one))));
             }
         }
         let more = !drained || !ends.is_empty();

@@ -75,13 +75,12 @@ async fn converse(
     outgoing: mpsc::Receiver<Outbound>,
     out: mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
 ) {
-    let mut stopping = context.clone();
     // Cancel-safe: the losing arms end with the session.
     let nonsense = tokio::select! {
         () = speak(outgoing, &out) => None,
         nonsense = listen(&context, session, incoming) => nonsense,
         () = out.closed() => None,
-        () = stopping.stopped() => None,
+        () = context.stopped() => None,
     };
     context.handle.sessions.close(session);
     if let Some(failure) = nonsense {

@@ -8,11 +8,12 @@ use std::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Instant,
 };
 
 use taskq_core::effect::Outcome;
+use tokio::sync::oneshot;
 
 use crate::{
     coordinator::deliver::Deliver,
@@ -23,19 +24,24 @@ use crate::{
 /// Batches that may wait behind the one on its way to the disk. One: the loop fills the next while this one syncs.
 const AHEAD: usize = 1;
 
-/// A running commit thread.
-pub type Thread = JoinHandle<Result<(), Error>>;
-
-/// Starts the thread. It ends when the sender is dropped, or with the store's first error.
+/// Starts the thread. It ends when the sender is dropped, or with the store's first error; the receiver then has its
+/// last word, or nothing if it panicked.
 pub fn start(
     store: Arc<dyn Store>,
     deliver: Deliver,
     metrics: Arc<Metrics>,
-) -> (SyncSender<Outcome>, Thread) {
+) -> (SyncSender<Outcome>, oneshot::Receiver<Result<(), Error>>) {
     let (sender, batches) = sync_channel(AHEAD);
-    let body = move || commit(&*store, &deliver, &metrics, &batches);
-    let thread = thread::Builder::new().name("commit".into()).spawn(body).expect("a thread at start");
-    (sender, thread)
+    let (last_word, ended) = oneshot::channel();
+    let body = move || {
+        let result = commit(&*store, &deliver, &metrics, &batches);
+        // Before anybody hears of the end: the loop must not hand over any more.
+        drop(batches);
+        // Nobody waits for it any more when the coordinator has gone already.
+        let _heard = last_word.send(result);
+    };
+    thread::Builder::new().name("commit".into()).spawn(body).expect("a thread at start");
+    (sender, ended)
 }
 
 fn commit(

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 use taskq_core::{
     effect::Write,
-    id::{Attempt, JobId, Rank, TaskId, WallTime},
+    id::{JobId, Rank, TaskId, WallTime},
 };
 
 use super::{
-    EndedJob, EndedTask, Error, Lookup, OutputPiece, Retention, Store, SubmittedRecord, Usage,
+    EarlierAttempt, EndedJob, EndedTask, Error, Lookup, OutputPiece, Retention, Store, SubmittedRecord,
+    Usage,
     blobs::Blobs,
     clean::Tuning,
     codec::{self, Policies, record::Body},
@@ -156,7 +157,7 @@ impl Store for LogStore {
         self.shared.ends_of(job, indices, limit)
     }
 
-    fn attempts(&self, task: TaskId) -> Result<Vec<(Attempt, Bytes)>, Lookup> {
+    fn attempts(&self, task: TaskId) -> Result<Vec<EarlierAttempt>, Lookup> {
         self.shared.attempts(task)
     }
 

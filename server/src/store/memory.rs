@@ -14,7 +14,8 @@ use taskq_core::{
 };
 
 use super::{
-    EndedJob, EndedTask, Error, Lookup, OutputPiece, Retention, Store, SubmittedRecord, Usage,
+    EarlierAttempt, EndedJob, EndedTask, Error, Lookup, OutputPiece, Retention, Store, SubmittedRecord,
+    Usage,
     index::ATTEMPTS_KEPT,
     reader::PAGE_BYTES,
     retention::{Expiry, Term},
@@ -310,11 +311,15 @@ impl Store for MemoryStore {
         Ok(found.into_values().take(limit).collect())
     }
 
-    fn attempts(&self, task: TaskId) -> Result<Vec<(Attempt, Bytes)>, Lookup> {
+    fn attempts(&self, task: TaskId) -> Result<Vec<EarlierAttempt>, Lookup> {
         let inner = trouble::read(&self.0);
         let own = (task.index, Attempt(0))..=(task.index, Attempt(u32::MAX));
         let outcome = |write: &Write| match write {
-            Write::Attempt { attempt, detail, .. } if !detail.is_empty() => Some((*attempt, detail.clone())),
+            Write::Attempt { attempt, detail, worker, .. } if !detail.is_empty() => Some(EarlierAttempt {
+                attempt: *attempt,
+                detail: detail.clone(),
+                worker: worker.as_deref().unwrap_or_default().to_owned(),
+            }),
             _ => None,
         };
         Ok(inner.job(task.job)?.attempts.range(own).filter_map(|(_, w)| outcome(w)).collect())

@@ -78,8 +78,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Ends of these tasks (those of them that have ended), in index order, at most `limit`.
     fn ends_of(&self, job: JobId, indices: &RoaringBitmap, limit: usize) -> Result<Vec<EndedTask>, Lookup>;
 
-    /// The outcomes of a task's earlier attempts, in order.
-    fn attempts(&self, task: TaskId) -> Result<Vec<(Attempt, Bytes)>, Lookup>;
+    /// A task's earlier attempts that have an outcome, in order; of very many the newest.
+    fn attempts(&self, task: TaskId) -> Result<Vec<EarlierAttempt>, Lookup>;
 
     /// Output of a job's tasks in commit order from `cursor` (0 = the first kept), at most about 1 MiB, and the cursor to
     /// go on from. Cursors stay valid while the job is kept, also across restarts.
@@ -154,6 +154,17 @@ pub struct EndedTask {
     pub worker: String,
     /// When.
     pub wall: WallTime,
+}
+
+/// An attempt that ended without ending its task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EarlierAttempt {
+    /// Its number.
+    pub attempt: Attempt,
+    /// The encoded `pb::Outcome`.
+    pub detail: Bytes,
+    /// Who ran it.
+    pub worker: String,
 }
 
 /// A piece of captured output.

@@ -13,7 +13,7 @@ use taskq_core::{
 };
 
 use super::{
-    EndedJob, EndedTask, Error, Lookup, OutputPiece, SubmittedRecord,
+    EarlierAttempt, EndedJob, EndedTask, Error, Lookup, OutputPiece, SubmittedRecord,
     codec::{
         self,
         record::{Body, Ends},
@@ -113,13 +113,16 @@ impl Shared {
         })
     }
 
-    pub(super) fn attempts(&self, task: TaskId) -> Result<Vec<(Attempt, Bytes)>, Lookup> {
+    pub(super) fn attempts(&self, task: TaskId) -> Result<Vec<EarlierAttempt>, Lookup> {
         self.retrying(|| {
             let places = kept(&trouble::read(&self.index), task.job)?.attempts(task.index);
             let mut attempts = Vec::with_capacity(places.len());
             for (attempt, loc) in places {
                 match self.fetch(loc)? {
-                    Some(Body::Attempt(raw)) => attempts.push((Attempt(attempt), raw.detail)),
+                    Some(Body::Attempt(raw)) => {
+                        let attempt = Attempt(attempt);
+                        attempts.push(EarlierAttempt { attempt, detail: raw.detail, worker: raw.worker });
+                    }
                     _ => return Ok(None),
                 }
             }

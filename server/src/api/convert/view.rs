@@ -9,7 +9,7 @@ use taskq_core::{
 };
 use taskq_proto::v1::{self as pb, outcome::Kind, source::Values};
 
-use crate::store::{EndedJob, EndedTask, SubmittedRecord};
+use crate::store::{EarlierAttempt, EndedJob, EndedTask, SubmittedRecord};
 
 /// A fencing token.
 #[must_use]
@@ -130,9 +130,23 @@ pub fn outcome(task: &EndedTask, with_output: bool) -> pb::Outcome {
     outcome
 }
 
-/// An encoded outcome, with who and which attempt.
+/// How an attempt ended that did not end its task.
 #[must_use]
-pub fn attempt(detail: &Bytes, attempt: u32, worker: &str) -> pb::Outcome {
+pub fn earlier(earlier: &EarlierAttempt) -> pb::Outcome {
+    attempt(&earlier.detail, earlier.attempt.0, &earlier.worker)
+}
+
+/// What is stored of an attempt that was lost with its worker.
+#[must_use]
+pub fn lost_detail() -> Bytes {
+    let message = "its worker was lost; see that worker's log";
+    let outcome =
+        pb::Outcome { kind: Kind::WorkerLost.into(), message: message.to_owned(), ..pb::Outcome::default() };
+    outcome.encode_to_vec().into()
+}
+
+/// An encoded outcome, with who and which attempt.
+fn attempt(detail: &Bytes, attempt: u32, worker: &str) -> pb::Outcome {
     let mut outcome = pb::Outcome::decode(detail.clone()).unwrap_or_default();
     if detail.is_empty() {
         outcome.kind = Kind::WorkerLost.into();
