@@ -15,6 +15,8 @@ use taskq_core::{
     job::{Key, NewJob, Policy, Retry, Shape},
 };
 
+mod heal;
+
 use crate::{
     audit::Audit,
     rng::Rng,
@@ -545,51 +547,6 @@ impl World {
             worker.heard = Timestamp(self.now);
         }
         self.workers.retain(|worker| !worker.dead);
-    }
-
-    /// No more mishaps: whoever waits is served, and time passes.
-    fn heal(&mut self) {
-        for name in QUEUES {
-            let request = self.request(Asked::Other);
-            self.step(Event::Queue { request, name: Arc::from(name), act: QueueAct::Resume });
-        }
-        for job in self.policies.keys().copied().collect::<Vec<_>>() {
-            let request = self.request(Asked::Other);
-            self.step(Event::Act { request, job, act: Act::Resume, dry_run: false });
-        }
-        for round in 0..400 {
-            while !self.pipeline.is_empty() {
-                self.sync();
-            }
-            if self.audit.open_jobs() == 0 {
-                return;
-            }
-            for name in NAMES {
-                self.heal_worker(name, round);
-            }
-            self.now += 25;
-            while self.state.next_deadline().is_some_and(|at| at.0 <= self.now) {
-                self.step(Event::Tick);
-            }
-        }
-    }
-
-    fn heal_worker(&mut self, name: &str, round: usize) {
-        self.settle(name);
-        match self.workers.iter_mut().find(|worker| *worker.name == *name) {
-            Some(worker) => {
-                worker.start(&self.policies, &mut self.audit);
-                worker.finish(&mut self.rng, self.calm || round > 100);
-                worker.flush();
-                worker.leave();
-            }
-            None => {
-                self.next += 1;
-                let mut worker = Worker::new(WorkerId(self.next), name, &mut self.rng, Timestamp(self.now));
-                worker.widen();
-                self.workers.push(worker);
-            }
-        }
     }
 }
 
