@@ -176,6 +176,23 @@ impl Session {
         }));
     }
 
+    /// A welcome with a lease that tests can wait for.
+    pub(crate) fn welcome_briefly(&self) {
+        let coordinator = "test".to_owned();
+        let (epoch, lease_ms, heartbeat_ms, abandon) = (1, 3_000, 200, vec![]);
+        self.say(Body::Welcome(pb::Welcome { epoch, lease_ms, heartbeat_ms, abandon, coordinator }));
+    }
+
+    /// Answers this many messages; none may be a report.
+    pub(crate) async fn answer(&mut self, count: u64) {
+        let mut received = 0;
+        for _ in 0..count {
+            self.next_messages_until(self.last_seq + 1, &mut received).await;
+            self.commit();
+        }
+        assert_eq!(self.reports.len(), 0);
+    }
+
     /// Assigns the tasks 0 to `count - 1` of a job.
     pub(crate) fn assign(&self, template: pb::Template, count: u32) {
         let unit = unit(template.job_id, 0, count);
@@ -353,6 +370,18 @@ impl Drop for Worker {
 pub(crate) fn lives(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Waits until the process has ended.
+pub(crate) async fn gone(pid: &str) {
+    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a number");
+    let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
+    let ended = tokio::task::spawn_blocking(move || {
+        let limit = rustix::time::Timespec { tv_sec: 30, tv_nsec: 0 };
+        let mut waiting = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut waiting, Some(&limit)).expect("own descriptor")
+    });
+    assert_eq!(ended.await.expect("no panic"), 1, "{pid:?} still lives");
 }
 
 impl Session {

@@ -5,7 +5,7 @@ use pb::report::Event;
 use pb::stop::Why;
 use taskq_proto::v1 as pb;
 
-use crate::coordinator::{Coordinator, TOKEN, Worker, argv, key, lives, shell};
+use crate::coordinator::{Coordinator, TOKEN, Worker, argv, gone, key, lives, shell};
 
 #[tokio::test]
 async fn a_worker_introduces_itself() {
@@ -228,4 +228,40 @@ async fn nonsense_from_the_coordinator_harms_nobody() {
     session.assign(shell(4, "echo fine"), 1);
     session.assign_more(4, 0, 1);
     assert_eq!(session.ended(0).await.stdout(), "fine\n");
+}
+
+const STUBBORN: &str = "trap '' TERM; echo $$; while :; do sleep 600; done";
+
+#[tokio::test]
+async fn a_worker_that_is_not_answered_kills_what_others_may_run() {
+    let mut coordinator = Coordinator::start().await;
+    let _worker = Worker::start(&coordinator, &["--slots", "1", "--on-lease-lost", "kill"]);
+    let mut session = coordinator.hello().await;
+    session.welcome_briefly();
+    session.assign(shell(1, STUBBORN), 1);
+    let pid = session.output().await;
+    // Longer than a lease, 200 ms each.
+    session.answer(20).await;
+    assert!(lives(&pid), "who is answered goes on");
+    // The connection is there, but nobody says anything.
+    gone(&pid).await;
+    let run = session.ended(0).await;
+    assert_eq!(run.outcome.kind(), Kind::Rejected, "it costs no attempt: {:?}", run.outcome);
+    let run = session.run(2, "echo fine").await;
+    assert_eq!(run.stdout(), "fine\n");
+}
+
+#[tokio::test]
+async fn the_tasks_of_a_stopped_worker_end_with_its_lease() {
+    let mut coordinator = Coordinator::start().await;
+    let worker = Worker::start(&coordinator, &["--slots", "1", "--on-lease-lost", "kill"]);
+    let mut session = coordinator.hello().await;
+    session.welcome_briefly();
+    session.assign(shell(1, STUBBORN), 1);
+    let pid = session.output().await;
+    worker.signal(19);
+    gone(&pid).await;
+    worker.signal(18);
+    let outcome = session.ended(0).await.outcome;
+    assert_eq!(outcome.kind(), Kind::Rejected, "{outcome:?}");
 }
