@@ -129,8 +129,8 @@ impl Link {
     /// When the last message went that has arrived for sure.
     fn answered(&mut self, seq: Seq) -> Option<Duration> {
         let mut last = None;
-        while let Some((_, sent)) = self.unanswered.pop_front_if(|(sent, _)| *sent <= seq) {
-            last = Some(sent);
+        while self.unanswered.front().is_some_and(|(sent, _)| *sent <= seq) {
+            last = self.unanswered.pop_front().map(|(_, at)| at);
         }
         last
     }

@@ -205,6 +205,14 @@ impl Session {
         self.say(Body::Assign(pb::Assign { templates: vec![], units, forget: vec![] }));
     }
 
+    /// Waits until the worker has heard all that was said: it gives back what it cannot know. Nothing else may be
+    /// reported meanwhile.
+    pub(crate) async fn heard(&mut self) {
+        self.assign_more(999_999, 0, 1);
+        let report = self.report().await;
+        assert_eq!(report.key.map(|key| key.job_id), Some(999_999), "{report:?}");
+    }
+
     pub(crate) fn stop(&self, keys: &[pb::AttemptKey], why: pb::stop::Why) {
         self.say(Body::Stop(pb::Stop { attempts: keys.to_vec(), why: why.into() }));
     }
@@ -370,6 +378,32 @@ impl Drop for Worker {
 pub(crate) fn lives(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// A task that waits for the test: its script says `read word < PATH`.
+pub(crate) struct Gate {
+    dir: tempfile::TempDir,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Gate {
+        let dir = tempfile::tempdir().expect("a directory");
+        let gate = Gate { dir };
+        let made = Command::new("mkfifo").arg(gate.path()).status().expect("mkfifo runs");
+        assert!(made.success());
+        gate
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.dir.path().join("gate").to_str().expect("plain").to_owned()
+    }
+
+    /// Lets the task go on, as soon as it waits.
+    pub(crate) async fn open(&self) {
+        let path = self.path();
+        let opened = tokio::task::spawn_blocking(move || std::fs::write(path, "go on\n"));
+        soon(opened).await.expect("no panic").expect("a fifo");
+    }
 }
 
 /// Waits until the process has ended.

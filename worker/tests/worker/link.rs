@@ -5,7 +5,7 @@ use pb::report::Event;
 use pb::stop::Why;
 use taskq_proto::v1 as pb;
 
-use crate::coordinator::{Coordinator, TOKEN, Worker, argv, gone, key, lives, shell};
+use crate::coordinator::{Coordinator, Gate, TOKEN, Worker, argv, gone, key, lives, shell};
 
 #[tokio::test]
 async fn a_worker_introduces_itself() {
@@ -119,13 +119,16 @@ async fn tasks_start_by_priority_then_job_then_index() {
     let mut coordinator = Coordinator::start().await;
     let _worker = Worker::start(&coordinator, &["--slots", "1"]);
     let mut session = coordinator.session().await;
-    session.assign(shell(9, "echo running; read word < /dev/null; sleep 0.3"), 1);
+    let gate = Gate::new();
+    session.assign(shell(9, &format!("echo running; read word < {}", gate.path())), 1);
     assert_eq!(session.output().await, "running\n");
     let mut urgent = argv(8, &["true"]);
     urgent.priority = 5;
     session.assign(argv(5, &["true"]), 2);
     session.assign(argv(4, &["true"]), 1);
     session.assign(urgent, 1);
+    session.heard().await;
+    gate.open().await;
     let mut order = Vec::new();
     while order.len() < 5 {
         let report = session.report().await;
@@ -167,7 +170,8 @@ async fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
     let mut coordinator = Coordinator::start().await;
     let worker = Worker::start(&coordinator, &["--slots", "1"]);
     let mut session = coordinator.session().await;
-    session.assign(shell(1, "echo running; sleep 0.3; exit 3"), 3);
+    let gate = Gate::new();
+    session.assign(shell(1, &format!("echo running; read word < {}; exit 3", gate.path())), 3);
     assert_eq!(session.output().await, "running\n");
     worker.signal(15);
     let mut returned = Vec::new();
@@ -181,6 +185,7 @@ async fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
     session.assign_more(1, 3, 1);
     let returned = session.report().await;
     assert!(matches!(returned.event, Some(Event::Returned(_))), "nothing new is taken: {returned:?}");
+    gate.open().await;
     let run = session.ended(0).await;
     assert_eq!(run.outcome.exit_code, 3);
     assert!(!session.goodbye);
