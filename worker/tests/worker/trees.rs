@@ -4,7 +4,7 @@ use pb::outcome::Kind;
 use pb::stop::Why;
 use taskq_proto::v1 as pb;
 
-use crate::coordinator::{Coordinator, Gate, Worker, key, lives, shell};
+use crate::coordinator::{Coordinator, Gate, Worker, gone, key, lives, shell};
 
 /// A background child, one in another session, and one that was forked twice; their numbers on standard output.
 const FAMILY: &str = "sleep 600 & echo $!
@@ -141,4 +141,17 @@ async fn a_killed_spawner_costs_what_it_ran_and_no_more() {
     let run = session.run(3, "echo fine").await;
     assert_eq!(run.stdout(), "fine\n");
     assert_ne!(worker.spawner(), spawner);
+}
+
+#[tokio::test]
+async fn tasks_do_not_outlive_a_spawner_that_nobody_replaces() {
+    let mut coordinator = Coordinator::start().await;
+    let worker = Worker::start(&coordinator, &[]);
+    let mut session = coordinator.session().await;
+    session.assign(shell(1, "trap '' TERM HUP; echo $$; while :; do sleep 600; done"), 1);
+    let pid = session.output().await;
+    let spawner = rustix::process::Pid::from_raw(worker.spawner()).expect("a number");
+    worker.signal(19);
+    rustix::process::kill_process(spawner, rustix::process::Signal::KILL).expect("it lives");
+    gone(&pid).await;
 }
