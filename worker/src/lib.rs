@@ -17,6 +17,7 @@
 //! | `output.rs` | what is kept of a stream |
 //! | `outbox.rs` | what the coordinator has not confirmed |
 //! | `sys.rs` | system calls without a safe wrapper |
+//! | `bench.rs` | the way of a task without a coordinator, for `benches/` |
 //!
 //! **Invariant:** nothing here knows the coordinator's state; a runner knows nothing of the session, the session
 //! nothing of processes.

@@ -250,8 +250,8 @@ impl<'a> Running<'a> {
         self.stderr.read_rest();
         let stdout = self.last_output(Stream::Stdout);
         let stderr = self.last_output(Stream::Stderr);
-        let (how, usage) = match exit {
-            Exit::Lost => (How::Lost, Usage::default()),
+        let (how, usage, fenced) = match exit {
+            Exit::Lost => (How::Lost, Usage::default(), false),
             Exit::Exited(exited) => {
                 let usage = Usage {
                     wall_us: exited.wall_us,
@@ -259,10 +259,12 @@ impl<'a> Running<'a> {
                     system_us: exited.system_us,
                     peak_rss_bytes: exited.peak_rss_bytes,
                 };
-                (self.how(exited.status, exited.was_killed), usage)
+                let how =
+                    if exited.fenced { How::Rejected } else { self.how(exited.status, exited.was_killed) };
+                (how, usage, exited.fenced)
             }
         };
-        let message = self.message(how);
+        let message = self.message(how, fenced);
         Outcome { how, message, usage, stdout, stderr, started_unix_ms: 0, ended_unix_ms: clock::unix_ms() }
     }
 
@@ -276,7 +278,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn message(&self, how: How) -> String {
+    fn message(&self, how: How, fenced: bool) -> String {
         let worker = &self.context.surroundings.worker;
         match how {
             How::TimedOut => {
@@ -287,6 +289,7 @@ impl<'a> Running<'a> {
             How::Lost => {
                 format!("worker {worker}: the process that runs tasks was killed, and this task with it")
             }
+            How::Rejected if fenced => format!("worker {worker} killed it, as its lease was about to end"),
             How::Rejected => format!("worker {worker} was stopped before the task had ended"),
             How::Exited(_) | How::Cancelled | How::CannotExecute(_) => String::new(),
         }

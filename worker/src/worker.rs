@@ -3,7 +3,7 @@
 //! It decides nothing about processes (`runner.rs`) and nothing about the wire (`session/`); it is the one place that
 //! knows which attempts are here and in which state.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::attempt::{How, Key, Outcome, Task};
 use crate::clock;
 use crate::command::Surroundings;
 use crate::config::{self, Config, OnLeaseLost};
-use crate::outbox::{self, Event, Outbox, Report};
+use crate::outbox::{self, Event, Outbox, Report, Seq};
 use crate::runner::{self, Context, Stop};
-use crate::session::connect::{self, BLIND};
+use crate::session::connect;
 use crate::session::{self, Hello, Incarnation, Lost, News, Outgoing, Saying};
 use crate::slots::Slots;
 use crate::spawner::{Setup, Spawner, Who};
@@ -30,8 +30,10 @@ use crate::spawner::{Setup, Spawner, Who};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a stopping worker waits for its last reports to be confirmed.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
-/// Self-fencing comes this much before the lease is over.
+/// Self-fencing comes this much before the lease is over, or a quarter of a short lease.
 const MARGIN: Duration = Duration::from_secs(1);
+/// The number of the first message of a link.
+const HELLO: Seq = Seq(1);
 /// Events handled in one go.
 const EVENTS: usize = 256;
 
@@ -95,7 +97,9 @@ struct Worker {
     phase: Phase,
     /// When to look for tasks that waited too long.
     give_back_at: Option<Instant>,
-    /// When to kill what may be somebody else's by then.
+    /// By the clock since boot: from then on tasks may be somebody else's. None: that does not matter.
+    safe_until: Option<Duration>,
+    /// When to give back what has not started by then; the spawner kills the rest.
     fence_at: Option<Instant>,
     /// When to leave, confirmed or not.
     leave_at: Option<Instant>,
@@ -111,6 +115,25 @@ struct Link {
     outgoing: Outgoing,
     /// None before Welcome.
     heartbeat: Option<Interval>,
+    /// When each message went that has not been answered, by the clock since boot: the lease begins anew when one
+    /// arrives, hence not before it went.
+    unanswered: VecDeque<(Seq, Duration)>,
+}
+
+impl Link {
+    /// Call it before each message.
+    fn sending(&mut self) {
+        self.unanswered.push_back((self.outgoing.next_seq(), clock::since_boot()));
+    }
+
+    /// When the last message went that has arrived for sure.
+    fn answered(&mut self, seq: Seq) -> Option<Duration> {
+        let mut last = None;
+        while self.unanswered.front().is_some_and(|(sent, _)| *sent <= seq) {
+            last = self.unanswered.pop_front().map(|(_, at)| at);
+        }
+        last
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,6 +179,7 @@ impl Worker {
             lease: Duration::ZERO,
             phase: Phase::Working,
             give_back_at: None,
+            safe_until: None,
             fence_at: None,
             leave_at: None,
             config,
@@ -181,7 +205,9 @@ impl Worker {
             self.start_what_fits();
             let Worker { link, outbox, events: inbox, .. } = self;
             let (outgoing, heartbeat) = match link {
-                Some(Link { outgoing, heartbeat: Some(heartbeat) }) => (Some(&*outgoing), Some(heartbeat)),
+                Some(Link { outgoing, heartbeat: Some(heartbeat), .. }) => {
+                    (Some(&*outgoing), Some(heartbeat))
+                }
                 Some(_) | None => (None, None),
             };
             tokio::select! {
@@ -225,7 +251,7 @@ impl Worker {
 
     /// Leaves in good order, if there is anybody to tell.
     async fn say_goodbye(&mut self, mut news: mpsc::Receiver<News>) {
-        let Some(Link { outgoing, heartbeat: Some(_) }) = &mut self.link else { return };
+        let Some(Link { outgoing, heartbeat: Some(_), .. }) = &mut self.link else { return };
         let ending = async {
             if outgoing.ready().await {
                 outgoing.goodbye();
@@ -240,9 +266,11 @@ impl Worker {
 
     fn hear(&mut self, news: News) -> Result<(), Error> {
         match news {
-            News::Opening(mut outgoing) => {
-                outgoing.hello(&self.hello());
-                self.link = Some(Link { outgoing, heartbeat: None });
+            News::Opening(outgoing) => {
+                let mut link = Link { outgoing, heartbeat: None, unanswered: VecDeque::new() };
+                link.sending();
+                link.outgoing.hello(&self.hello());
+                self.link = Some(link);
             }
             News::Lost(lost) => self.lost(lost)?,
             News::Said(saying) => match saying {
@@ -256,7 +284,10 @@ impl Worker {
                     }
                     self.assigned(tasks);
                 }
-                Saying::Committed(seq) => self.outbox.confirm(seq),
+                Saying::Committed(seq) => {
+                    self.outbox.confirm(seq);
+                    self.renew(seq);
+                }
                 Saying::Stop { keys, stale: true } => self.abandon(&keys.into_iter().collect()),
                 Saying::Stop { keys, stale: false } => keys.into_iter().for_each(|key| self.cancel(key)),
                 Saying::Drain => self.drain(),
@@ -292,10 +323,7 @@ impl Worker {
             warn!(addr = self.config.access.addr, reason = ?lost, "no coordinator; trying again until it is there");
         }
         self.last_loss = Some(lost);
-        let was_welcome = self.link.take().is_some_and(|link| link.heartbeat.is_some());
-        if was_welcome && self.config.on_lease_lost == OnLeaseLost::Kill {
-            self.fence_at = Some(Instant::now() + self.lease.saturating_sub(BLIND + MARGIN));
-        }
+        self.link = None;
         self.outbox.rewind();
         Ok(())
     }
@@ -303,14 +331,25 @@ impl Worker {
     fn welcome(&mut self, lease: Duration, heartbeat: Duration, abandon: &HashSet<Key>) {
         self.known = true;
         self.last_loss = None;
-        self.fence_at = None;
         self.lease = lease;
+        self.renew(HELLO);
         self.abandon(abandon);
         if let Some(link) = &mut self.link {
             let mut beat = interval(heartbeat.max(Duration::from_millis(10)));
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             beat.reset();
             link.heartbeat = Some(beat);
+        }
+    }
+
+    /// The coordinator has heard us: the lease is as long as ever.
+    fn renew(&mut self, seq: Seq) {
+        let Some(sent) = self.link.as_mut().and_then(|link| link.answered(seq)) else { return };
+        if self.config.on_lease_lost == OnLeaseLost::Kill {
+            let until = sent + self.lease - MARGIN.min(self.lease / 4);
+            self.context.spawner.lease(until);
+            self.safe_until = Some(until);
+            self.fence_at = Some(Instant::now() + until.saturating_sub(clock::since_boot()));
         }
     }
 
@@ -356,6 +395,9 @@ impl Worker {
     // ── what happens here ──
 
     fn start_what_fits(&mut self) {
+        if self.safe_until.is_some_and(|until| until <= clock::since_boot()) {
+            return;
+        }
         while let Some((task, slot)) = self.slots.start() {
             let key = task.key;
             let (stop, stopped) = watch::channel(None);
@@ -376,17 +418,19 @@ impl Worker {
     }
 
     fn send(&mut self) {
-        if let Some(Link { outgoing, heartbeat: Some(heartbeat) }) = &mut self.link {
-            let reports = self.outbox.take(outgoing.next_seq());
+        if let Some(link) = &mut self.link {
+            let reports = self.outbox.take(link.outgoing.next_seq());
             if !reports.is_empty() {
-                outgoing.reports(reports);
-                heartbeat.reset();
+                link.sending();
+                link.outgoing.reports(reports);
+                link.heartbeat.iter_mut().for_each(Interval::reset);
             }
         }
     }
 
     fn beat(&mut self) {
         if let Some(link) = &mut self.link {
+            link.sending();
             link.outgoing.heartbeat();
         }
     }
@@ -403,10 +447,13 @@ impl Worker {
     }
 
     fn fence(&mut self) {
-        warn!("out of reach for as long as the lease: killing what runs, as others may run it now");
+        warn!(
+            "no word of the coordinator for as long as the lease: what runs is killed, as others may run it now"
+        );
         self.fence_at = None;
-        let held: HashSet<Key> = self.slots.held().collect();
-        self.abandon(&held);
+        for key in self.slots.give_back(Instant::now().into_std(), Duration::ZERO) {
+            self.give_back_one(key, "the worker lost its lease");
+        }
     }
 
     fn drain(&mut self) {

@@ -1,14 +1,9 @@
 //! The way to the coordinator: the client crate's channel, and the one call that needs no session.
 
-use std::time::Duration;
-
 pub(crate) use taskq_client::Access;
 pub(crate) use taskq_client::channel::{AuthChannel, connect_lazy};
 use taskq_proto::v1::BuryRequest;
 use taskq_proto::v1::workers_client::WorkersClient;
-
-/// The longest that a link can be dead before its probes tell.
-pub(crate) const BLIND: Duration = Duration::from_secs(20);
 
 /// Says that a worker is dead and all that it ran is gone.
 pub(crate) async fn bury(access: &Access, incarnation: u64, evidence: &str) -> Result<(), String> {

@@ -39,6 +39,7 @@ struct Attempt {
     /// Seen below the main process when it was told to end.
     seen: HashSet<Identity>,
     was_killed: bool,
+    fenced: bool,
 }
 
 impl Children {
@@ -56,7 +57,10 @@ impl Children {
         let marks =
             env.iter().filter(|entry| MARKS.iter().any(|mark| entry.starts_with(mark))).cloned().collect();
         let seen = HashSet::new();
-        self.running.insert(pid, Attempt { id, pid, started, start: None, marks, seen, was_killed: false });
+        self.running.insert(
+            pid,
+            Attempt { id, pid, started, start: None, marks, seen, was_killed: false, fenced: false },
+        );
         self.pids.insert(id, pid);
     }
 
@@ -83,6 +87,16 @@ impl Children {
         }
     }
 
+    /// Kills all attempts: from now on somebody else may run them.
+    pub(super) fn fence(&mut self) {
+        for attempt in self.running.values_mut() {
+            attempt.fenced = true;
+        }
+        for id in self.pids.keys().copied().collect::<Vec<_>>() {
+            self.kill(id, libc::SIGKILL);
+        }
+    }
+
     /// Takes leave of all children that have ended, and returns the attempts that are over.
     pub(super) fn reap(&mut self) -> Vec<Exited> {
         while let Some(pid) = sys::peek_ended() {
@@ -103,6 +117,7 @@ impl Children {
                 system_us: ended.system_us,
                 peak_rss_bytes: ended.peak_rss_bytes,
                 was_killed: attempt.was_killed,
+                fenced: attempt.fenced,
             };
             self.sweeping.push((attempt, exited));
         }

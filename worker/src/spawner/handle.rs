@@ -108,6 +108,7 @@ pub(crate) struct Spawner {
 enum Ask {
     Spawn(Box<Command>, oneshot::Sender<Result<Process, Failure>>),
     Kill(Kill),
+    Lease(wire::Lease),
     Farewell(oneshot::Sender<()>),
 }
 
@@ -126,6 +127,13 @@ impl Spawner {
         let (answer, answered) = oneshot::channel();
         self.asks.send(Ask::Spawn(Box::new(command), answer)).map_err(|_| Failure::Lost)?;
         answered.await.unwrap_or(Err(Failure::Lost))
+    }
+
+    /// Lets processes run until this time since boot, and kills those that still do then. Each call replaces the last
+    /// one; before the first there is no end.
+    pub(crate) fn lease(&self, until: Duration) {
+        let until_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        let _ = self.asks.send(Ask::Lease(wire::Lease { until_ms }));
     }
 
     /// Ends the spawner without a burial; what still runs is killed.
@@ -147,6 +155,7 @@ struct Connection {
     incoming: Incoming,
     outgoing: Outgoing,
     next_id: u64,
+    lease: Option<wire::Lease>,
     starting: HashMap<u64, oneshot::Sender<Result<Process, Failure>>>,
     running: HashMap<u64, oneshot::Sender<Exited>>,
 }
@@ -182,7 +191,7 @@ async fn drive(
                     "the spawner process was killed, and all running tasks with it; starting another"
                 );
                 // What was promised answers `Lost` when it is dropped: only once all is really gone.
-                let Connection { process, starting, running, .. } = connection;
+                let Connection { process, starting, running, lease, .. } = connection;
                 let _ = in_thread(move || {
                     take_leave(process);
                     orphans::sweep();
@@ -198,6 +207,7 @@ async fn drive(
                         }
                     }
                 };
+                connection.inherit(lease);
             }
         }
     }
@@ -225,9 +235,18 @@ impl Connection {
             incoming: Incoming::default(),
             outgoing,
             next_id: 1,
+            lease: None,
             starting: HashMap::new(),
             running: HashMap::new(),
         })
+    }
+
+    /// What held for the last spawner holds for this one.
+    fn inherit(&mut self, lease: Option<wire::Lease>) {
+        self.lease = lease;
+        if let Some(lease) = lease {
+            self.outgoing.push(&Request { order: Some(Order::Lease(lease)) }, []);
+        }
     }
 
     async fn serve(
@@ -268,6 +287,10 @@ impl Connection {
     fn order(&mut self, ask: Ask) -> Option<oneshot::Sender<()>> {
         let (order, stdin) = match ask {
             Ask::Kill(kill) => (Order::Kill(kill), None),
+            Ask::Lease(lease) => {
+                self.lease = Some(lease);
+                (Order::Lease(lease), None)
+            }
             Ask::Farewell(answer) => {
                 self.outgoing.push(&Request { order: Some(Order::Farewell(wire::Farewell {})) }, []);
                 return Some(answer);

@@ -11,6 +11,10 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
 use super::bury;
 use super::children::Children;
 use super::wire::{self, Incoming, News, Order, Outgoing, Reply, Request, Setup, Spawn};
@@ -48,6 +52,9 @@ enum LastWord {
 struct Spawner {
     control: OwnedFd,
     signals: OwnedFd,
+    /// Readable when the lease is over. In this process, because the worker may be the one that has stopped.
+    lease: OwnedFd,
+    lease_is_over: bool,
     nothing: OwnedFd,
     stack: sys::Stack,
     children: Children,
@@ -79,6 +86,8 @@ impl Spawner {
         Ok(Spawner {
             control,
             signals,
+            lease: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
+            lease_is_over: false,
             nothing,
             stack: sys::Stack::new(),
             children: Children::new(),
@@ -94,11 +103,19 @@ impl Spawner {
             let pause = self.pause();
             let room =
                 if self.outgoing.is_empty() || pause.is_some() { PollFlags::empty() } else { PollFlags::OUT };
-            let mut waiting =
-                [PollFd::new(&self.control, PollFlags::IN | room), PollFd::new(&self.signals, PollFlags::IN)];
+            let mut waiting = [
+                PollFd::new(&self.control, PollFlags::IN | room),
+                PollFd::new(&self.signals, PollFlags::IN),
+                PollFd::new(&self.lease, PollFlags::IN),
+            ];
             retry(|| poll(&mut waiting, pause.as_ref()))?;
             let orders = waiting[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
             let ended = !waiting[1].revents().is_empty();
+            if !waiting[2].revents().is_empty() {
+                drain(self.lease.as_fd())?;
+                self.lease_is_over = true;
+                self.children.fence();
+            }
             if ended {
                 self.reap()?;
             }
@@ -145,6 +162,7 @@ impl Spawner {
             match order {
                 Order::Setup(setup) => self.set_up(setup)?,
                 Order::Kill(kill) => self.children.kill(kill.id, kill.signal),
+                Order::Lease(lease) => self.renew(lease)?,
                 Order::Farewell(_) => return Ok(Some(LastWord::Farewell)),
                 Order::Spawn(spawn) => {
                     self.spawn(spawn)?;
@@ -171,6 +189,16 @@ impl Spawner {
         Ok(())
     }
 
+    /// One that is over already ends at once.
+    fn renew(&mut self, lease: wire::Lease) -> io::Result<()> {
+        let until = Duration::from_millis(lease.until_ms.max(1));
+        let it_value = Timespec::try_from(until).map_err(io::Error::other)?;
+        let once = Itimerspec { it_interval: Timespec::default(), it_value };
+        timerfd_settime(&self.lease, TimerfdTimerFlags::ABSTIME, &once)?;
+        self.lease_is_over = until <= clock::since_boot();
+        Ok(())
+    }
+
     fn spawn(&mut self, spawn: Spawn) -> io::Result<()> {
         let stdin = if spawn.has_stdin { Some(self.incoming.fd()?) } else { None };
         let id = spawn.id;
@@ -179,6 +207,9 @@ impl Spawner {
             Ok((pid, pipes)) => {
                 self.children.add(id, pid, started, &spawn.env);
                 self.tell(News::Started(wire::Started { id, unix_ms }), pipes);
+                if self.lease_is_over {
+                    self.children.fence();
+                }
             }
             Err(failure) => {
                 let stage = match failure.stage {
@@ -264,7 +295,7 @@ fn wait_readable(fd: BorrowedFd<'_>) {
     let _ = drain(fd);
 }
 
-/// Forgets the signals that have arrived; `Children::reap` looks at all children anyway.
+/// Forgets the signals that have arrived, or that time is up: what follows looks at everything anyway.
 fn drain(signals: BorrowedFd<'_>) -> io::Result<()> {
     let mut buffer = [0; 1024];
     match retry(|| rustix::io::read(signals, &mut buffer)) {

@@ -23,7 +23,7 @@ const READ: usize = 64 * 1024;
 /// Worker to spawner.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Request {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5")]
     pub order: Option<Order>,
 }
 
@@ -39,6 +39,8 @@ pub(crate) enum Order {
     /// The worker ends as it should: no burial.
     #[prost(message, tag = "4")]
     Farewell(Farewell),
+    #[prost(message, tag = "5")]
+    Lease(Lease),
 }
 
 /// Whom to tell when the worker dies.
@@ -85,6 +87,14 @@ pub(crate) struct Kill {
 
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct Farewell {}
+
+/// Nothing may run any more from this moment on, unless another `Lease` comes before. Without any, there is no end.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct Lease {
+    /// By [`crate::clock::since_boot`], in milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub until_ms: u64,
+}
 
 /// Spawner to worker.
 #[derive(Clone, PartialEq, Message)]
@@ -150,6 +160,9 @@ pub(crate) struct Exited {
     /// A `Kill` reached the program before it ended.
     #[prost(bool, tag = "7")]
     pub was_killed: bool,
+    /// It was killed because the lease was over.
+    #[prost(bool, tag = "8")]
+    pub fenced: bool,
 }
 
 /// Frames and descriptors on their way out.

@@ -176,6 +176,23 @@ impl Session {
         }));
     }
 
+    /// A welcome with a lease that tests can wait for.
+    pub(crate) fn welcome_briefly(&self) {
+        let coordinator = "test".to_owned();
+        let (epoch, lease_ms, heartbeat_ms, abandon) = (1, 3_000, 200, vec![]);
+        self.say(Body::Welcome(pb::Welcome { epoch, lease_ms, heartbeat_ms, abandon, coordinator }));
+    }
+
+    /// Answers this many messages; none may be a report.
+    pub(crate) async fn answer(&mut self, count: u64) {
+        let mut received = 0;
+        for _ in 0..count {
+            self.next_messages_until(self.last_seq + 1, &mut received).await;
+            self.commit();
+        }
+        assert_eq!(self.reports.len(), 0);
+    }
+
     /// Assigns the tasks 0 to `count - 1` of a job.
     pub(crate) fn assign(&self, template: pb::Template, count: u32) {
         let unit = unit(template.job_id, 0, count);
@@ -186,6 +203,14 @@ impl Session {
     pub(crate) fn assign_more(&self, job: u64, first: u32, count: u32) {
         let units = vec![unit(job, first, count)];
         self.say(Body::Assign(pb::Assign { templates: vec![], units, forget: vec![] }));
+    }
+
+    /// Waits until the worker has heard all that was said: it gives back what it cannot know. Nothing else may be
+    /// reported meanwhile.
+    pub(crate) async fn heard(&mut self) {
+        self.assign_more(999_999, 0, 1);
+        let report = self.report().await;
+        assert_eq!(report.key.map(|key| key.job_id), Some(999_999), "{report:?}");
     }
 
     pub(crate) fn stop(&self, keys: &[pb::AttemptKey], why: pb::stop::Why) {
@@ -353,6 +378,44 @@ impl Drop for Worker {
 pub(crate) fn lives(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// A task that waits for the test: its script says `read word < PATH`.
+pub(crate) struct Gate {
+    dir: tempfile::TempDir,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Gate {
+        let dir = tempfile::tempdir().expect("a directory");
+        let gate = Gate { dir };
+        let made = Command::new("mkfifo").arg(gate.path()).status().expect("mkfifo runs");
+        assert!(made.success());
+        gate
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.dir.path().join("gate").to_str().expect("plain").to_owned()
+    }
+
+    /// Lets the task go on, as soon as it waits.
+    pub(crate) async fn open(&self) {
+        let path = self.path();
+        let opened = tokio::task::spawn_blocking(move || std::fs::write(path, "go on\n"));
+        soon(opened).await.expect("no panic").expect("a fifo");
+    }
+}
+
+/// Waits until the process has ended.
+pub(crate) async fn gone(pid: &str) {
+    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a number");
+    let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
+    let ended = tokio::task::spawn_blocking(move || {
+        let limit = rustix::time::Timespec { tv_sec: 30, tv_nsec: 0 };
+        let mut waiting = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut waiting, Some(&limit)).expect("own descriptor")
+    });
+    assert_eq!(ended.await.expect("no panic"), 1, "{pid:?} still lives");
 }
 
 impl Session {

@@ -5,7 +5,7 @@ use pb::report::Event;
 use pb::stop::Why;
 use taskq_proto::v1 as pb;
 
-use crate::coordinator::{Coordinator, TOKEN, Worker, argv, key, lives, shell};
+use crate::coordinator::{Coordinator, Gate, TOKEN, Worker, argv, gone, key, lives, shell};
 
 #[tokio::test]
 async fn a_worker_introduces_itself() {
@@ -119,13 +119,16 @@ async fn tasks_start_by_priority_then_job_then_index() {
     let mut coordinator = Coordinator::start().await;
     let _worker = Worker::start(&coordinator, &["--slots", "1"]);
     let mut session = coordinator.session().await;
-    session.assign(shell(9, "echo running; read word < /dev/null; sleep 0.3"), 1);
+    let gate = Gate::new();
+    session.assign(shell(9, &format!("echo running; read word < {}", gate.path())), 1);
     assert_eq!(session.output().await, "running\n");
     let mut urgent = argv(8, &["true"]);
     urgent.priority = 5;
     session.assign(argv(5, &["true"]), 2);
     session.assign(argv(4, &["true"]), 1);
     session.assign(urgent, 1);
+    session.heard().await;
+    gate.open().await;
     let mut order = Vec::new();
     while order.len() < 5 {
         let report = session.report().await;
@@ -167,7 +170,8 @@ async fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
     let mut coordinator = Coordinator::start().await;
     let worker = Worker::start(&coordinator, &["--slots", "1"]);
     let mut session = coordinator.session().await;
-    session.assign(shell(1, "echo running; sleep 0.3; exit 3"), 3);
+    let gate = Gate::new();
+    session.assign(shell(1, &format!("echo running; read word < {}; exit 3", gate.path())), 3);
     assert_eq!(session.output().await, "running\n");
     worker.signal(15);
     let mut returned = Vec::new();
@@ -181,6 +185,7 @@ async fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
     session.assign_more(1, 3, 1);
     let returned = session.report().await;
     assert!(matches!(returned.event, Some(Event::Returned(_))), "nothing new is taken: {returned:?}");
+    gate.open().await;
     let run = session.ended(0).await;
     assert_eq!(run.outcome.exit_code, 3);
     assert!(!session.goodbye);
@@ -228,4 +233,40 @@ async fn nonsense_from_the_coordinator_harms_nobody() {
     session.assign(shell(4, "echo fine"), 1);
     session.assign_more(4, 0, 1);
     assert_eq!(session.ended(0).await.stdout(), "fine\n");
+}
+
+const STUBBORN: &str = "trap '' TERM; echo $$; while :; do sleep 600; done";
+
+#[tokio::test]
+async fn a_worker_that_is_not_answered_kills_what_others_may_run() {
+    let mut coordinator = Coordinator::start().await;
+    let _worker = Worker::start(&coordinator, &["--slots", "1", "--on-lease-lost", "kill"]);
+    let mut session = coordinator.hello().await;
+    session.welcome_briefly();
+    session.assign(shell(1, STUBBORN), 1);
+    let pid = session.output().await;
+    // Longer than a lease, 200 ms each.
+    session.answer(20).await;
+    assert!(lives(&pid), "who is answered goes on");
+    // The connection is there, but nobody says anything.
+    gone(&pid).await;
+    let run = session.ended(0).await;
+    assert_eq!(run.outcome.kind(), Kind::Rejected, "it costs no attempt: {:?}", run.outcome);
+    let run = session.run(2, "echo fine").await;
+    assert_eq!(run.stdout(), "fine\n");
+}
+
+#[tokio::test]
+async fn the_tasks_of_a_stopped_worker_end_with_its_lease() {
+    let mut coordinator = Coordinator::start().await;
+    let worker = Worker::start(&coordinator, &["--slots", "1", "--on-lease-lost", "kill"]);
+    let mut session = coordinator.hello().await;
+    session.welcome_briefly();
+    session.assign(shell(1, STUBBORN), 1);
+    let pid = session.output().await;
+    worker.signal(19);
+    gone(&pid).await;
+    worker.signal(18);
+    let outcome = session.ended(0).await.outcome;
+    assert_eq!(outcome.kind(), Kind::Rejected, "{outcome:?}");
 }

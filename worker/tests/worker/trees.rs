@@ -4,7 +4,7 @@ use pb::outcome::Kind;
 use pb::stop::Why;
 use taskq_proto::v1 as pb;
 
-use crate::coordinator::{Coordinator, Worker, key, lives, shell};
+use crate::coordinator::{Coordinator, Gate, Worker, gone, key, lives, shell};
 
 /// A background child, one in another session, and one that was forked twice; their numbers on standard output.
 const FAMILY: &str = "sleep 600 & echo $!
@@ -81,8 +81,11 @@ async fn what_a_task_leaves_behind_goes_with_it() {
     let mut coordinator = Coordinator::start().await;
     let _worker = Worker::start(&coordinator, &[]);
     let mut session = coordinator.session().await;
-    // All of them hold the pipes.
-    let run = session.run(1, &FAMILY.replace("while", "sleep 0.2; exit 5; while")).await;
+    // All of them hold the pipes, and those that say their number themselves say when they have.
+    let gate = Gate::new();
+    let script = FAMILY.replace("sleep 600'", "echo >&3; sleep 600'");
+    let script = script.replace("while", "read a <&3; read b <&3; exit 5; while");
+    let run = session.run(1, &format!("exec 3<>{}\n{script}", gate.path())).await;
     assert_eq!((run.outcome.kind(), run.outcome.exit_code), (Kind::Exited, 5));
     let text = run.stdout();
     assert_eq!(text.lines().count(), 3, "{text}");
@@ -94,7 +97,9 @@ async fn a_daemon_that_hides_lives_no_longer_than_who_may_have_started_it() {
     let mut coordinator = Coordinator::start().await;
     let _worker = Worker::start(&coordinator, &["--slots", "2"]);
     let mut session = coordinator.session().await;
-    let run = session.run(1, "(env -i setsid sh -c 'echo $$; sleep 600' &); sleep 0.2").await;
+    let gate = Gate::new();
+    let daemon = "(env -i setsid sh -c 'echo $$; echo >&3; sleep 600' &); read word <&3";
+    let run = session.run(1, &format!("exec 3<>{}; {daemon}", gate.path())).await;
     assert!(!run.stdout().is_empty() && !lives(&run.stdout()));
 }
 
@@ -136,4 +141,17 @@ async fn a_killed_spawner_costs_what_it_ran_and_no_more() {
     let run = session.run(3, "echo fine").await;
     assert_eq!(run.stdout(), "fine\n");
     assert_ne!(worker.spawner(), spawner);
+}
+
+#[tokio::test]
+async fn tasks_do_not_outlive_a_spawner_that_nobody_replaces() {
+    let mut coordinator = Coordinator::start().await;
+    let worker = Worker::start(&coordinator, &[]);
+    let mut session = coordinator.session().await;
+    session.assign(shell(1, "trap '' TERM HUP; echo $$; while :; do sleep 600; done"), 1);
+    let pid = session.output().await;
+    let spawner = rustix::process::Pid::from_raw(worker.spawner()).expect("a number");
+    worker.signal(19);
+    rustix::process::kill_process(spawner, rustix::process::Signal::KILL).expect("it lives");
+    gone(&pid).await;
 }
