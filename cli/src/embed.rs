@@ -154,7 +154,7 @@ fn of_server(error: taskq_server::Error) -> anyhow::Error {
         }
         Error::Store(store::Error::Full { .. } | store::Error::Io { .. }) => Exit::InputOutput,
         Error::Listen(_) => Exit::Unreachable,
-        Error::Serve(_) => Exit::Internal,
+        Error::Serve(_) | Error::Broken => Exit::Internal,
     };
     Failure::because(exit, format!("{:#}", anyhow::Error::new(error)))
 }
