@@ -16,6 +16,7 @@ mod state;
 mod step;
 
 mod array;
+mod line;
 mod policy;
 mod queues;
 pub mod ready;

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{id::JobId, job::Shape};
+use crate::{id::JobId, job::Shape, line::Line};
 
 /// After this many tasks of later jobs of its queue a job goes first.
 pub const PATIENCE: u32 = 10_000;
@@ -57,7 +57,7 @@ struct Class {
     shape: Arc<Shape>,
     users: u32,
     /// With `passed` as it was when the job came, or was last served.
-    jobs: BTreeMap<JobId, u32>,
+    jobs: Line,
     /// Tasks of later jobs that went before the first job; wraps.
     passed: u32,
 }
@@ -92,7 +92,7 @@ impl Ready {
             return id;
         }
         let class =
-            Class { queue, priority, shape: kind.2.clone(), users: 1, jobs: BTreeMap::new(), passed: 0 };
+            Class { queue, priority, shape: kind.2.clone(), users: 1, jobs: Line::default(), passed: 0 };
         let id = match self.vacant.pop() {
             Some(id) => {
                 self.classes[id.0 as usize] = Some(class);
@@ -144,7 +144,7 @@ impl Ready {
         let before = self.head(id);
         let class = self.known_mut(id);
         let passed = class.passed;
-        class.jobs.entry(job).or_insert(passed);
+        class.jobs.insert(job, passed);
         self.rehead(id, before);
         before.is_none()
     }
@@ -152,7 +152,7 @@ impl Ready {
     /// A job has nothing to start.
     pub fn remove(&mut self, id: ClassId, job: JobId) {
         let before = self.head(id);
-        self.known_mut(id).jobs.remove(&job);
+        self.known_mut(id).jobs.remove(job);
         self.rehead(id, before);
     }
 
@@ -160,9 +160,7 @@ impl Ready {
     pub fn served(&mut self, id: ClassId, job: JobId, tasks: u32, slots: u64) {
         let class = self.known_mut(id);
         let (queue, passed) = (class.queue, class.passed);
-        if let Some(stamp) = class.jobs.get_mut(&job) {
-            *stamp = passed;
-        }
+        class.jobs.restamp(job, passed);
         let lane = self.lanes.entry(queue).or_default();
         let was = lane.pass;
         let start = was.max(self.pass.saturating_sub(CREDIT));
@@ -238,12 +236,12 @@ impl Ready {
     /// The first job of a class.
     #[must_use]
     pub fn head(&self, id: ClassId) -> Option<JobId> {
-        self.known(id).jobs.first_key_value().map(|(job, _)| *job)
+        self.known(id).jobs.first().map(|(job, _)| job)
     }
 
     /// The jobs of a class from its first on.
     pub fn jobs(&self, id: ClassId) -> impl Iterator<Item = JobId> + '_ {
-        self.known(id).jobs.keys().copied()
+        self.known(id).jobs.iter()
     }
 
     /// Whether the class goes before every other of its queue.
@@ -255,7 +253,7 @@ impl Ready {
     /// Whether the job stands in the class.
     #[must_use]
     pub fn contains(&self, id: ClassId, job: JobId) -> bool {
-        self.known(id).jobs.contains_key(&job)
+        self.known(id).jobs.contains(job)
     }
 
     /// Jobs of the class's queue that go before this one; counting stops at `limit`.
@@ -268,7 +266,7 @@ impl Ready {
             let other = self.known(*other);
             count += match priority.0.cmp(&class.priority) {
                 std::cmp::Ordering::Greater => other.jobs.len(),
-                std::cmp::Ordering::Equal => other.jobs.range(..job).take(limit).count(),
+                std::cmp::Ordering::Equal => other.jobs.before(job, limit),
                 std::cmp::Ordering::Less => break,
             };
             if count >= limit {
@@ -283,7 +281,7 @@ impl Ready {
         self.classes.iter().enumerate().filter_map(|(at, class)| Some((at, class.as_ref()?))).flat_map(
             |(at, class)| {
                 let id = ClassId(u32::try_from(at).expect("fewer classes than jobs"));
-                class.jobs.keys().map(move |job| (id, *job))
+                class.jobs.iter().map(move |job| (id, job))
             },
         )
     }
@@ -316,8 +314,8 @@ impl Ready {
         let queue = class.queue;
         let urgent = class
             .jobs
-            .first_key_value()
-            .is_some_and(|(_, stamp)| class.passed.wrapping_sub(*stamp) > PATIENCE);
+            .first()
+            .is_some_and(|(_, stamp)| class.passed.wrapping_sub(stamp) > PATIENCE);
         let lane = self.lanes.entry(queue).or_default();
         if urgent {
             lane.urgent.insert(id);

@@ -18,6 +18,8 @@ use crate::{
 
 /// Encoded specifications that are kept, in bytes. Older ones are read from the store again.
 const SPECS_BYTES: usize = 16 << 20;
+/// The most of them.
+const SPECS: usize = 32 << 10;
 /// Decoded jobs that are kept: what is being handed out just now.
 const JOBS: usize = 256;
 
@@ -52,8 +54,8 @@ pub struct Templates {
 
 #[derive(Debug, Default)]
 struct Cache {
-    specs: HashMap<JobId, Bytes>,
-    specs_order: VecDeque<JobId>,
+    /// Ascending; those that were taken are empty.
+    specs: VecDeque<(JobId, Box<[u8]>)>,
     specs_bytes: usize,
     jobs: HashMap<JobId, Arc<Job>>,
     jobs_order: VecDeque<JobId>,
@@ -68,7 +70,7 @@ impl Templates {
 
     /// Keeps a fresh job's specification for its first use.
     pub fn remember(&self, job: JobId, spec: &Bytes) {
-        self.lock().keep_spec(job, spec.clone());
+        self.lock().keep_spec(job, spec);
     }
 
     /// A live job.
@@ -125,20 +127,23 @@ impl Templates {
 }
 
 impl Cache {
-    fn keep_spec(&mut self, id: JobId, spec: Bytes) {
+    fn keep_spec(&mut self, id: JobId, spec: &Bytes) {
+        if self.specs.back().is_some_and(|(newest, _)| *newest >= id) {
+            return;
+        }
         self.specs_bytes += spec.len();
-        self.specs.insert(id, spec);
-        self.specs_order.push_back(id);
-        while self.specs_bytes > SPECS_BYTES || self.specs_order.len() > SPECS_BYTES / 256 {
-            let Some(oldest) = self.specs_order.pop_front() else { return };
-            self.take_spec(oldest);
+        self.specs.push_back((id, spec.as_ref().into()));
+        while self.specs_bytes > SPECS_BYTES || self.specs.len() > SPECS {
+            let Some((_, oldest)) = self.specs.pop_front() else { return };
+            self.specs_bytes -= oldest.len();
         }
     }
 
     fn take_spec(&mut self, id: JobId) -> Option<Bytes> {
-        let spec = self.specs.remove(&id)?;
+        let at = self.specs.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        let spec = std::mem::take(&mut self.specs[at].1);
         self.specs_bytes -= spec.len();
-        Some(spec)
+        (!spec.is_empty()).then(|| Bytes::from(spec))
     }
 
     fn keep_job(&mut self, id: JobId, job: Arc<Job>) {

@@ -1,5 +1,5 @@
 //! Where everything is: an in-memory index of the log, built by one scan and updated at each commit. A queued job of
-//! one task costs one slot of 32 bytes.
+//! one task costs one slot of 24 bytes.
 //!
 //! Applying a record again at another place moves it; applying an older one than is known changes nothing. So the scan
 //! and housekeeping need no order but this one: whatever speaks of a job lies before the record that forgets it.
@@ -82,7 +82,7 @@ impl Index {
             Body::Submitted(submitted) => {
                 let id = JobId(submitted.id);
                 self.highest = self.highest.max(id);
-                let job = self.jobs.get_or_insert_with(id, Job::default);
+                let job = self.jobs.get_or_default(id);
                 let freed = job.submitted(
                     loc,
                     submitted.key.is_some(),
@@ -143,7 +143,7 @@ impl Index {
 
     fn job_record(&mut self, id: JobId, loc: Loc, stage: Stage, apply: impl FnOnce(&mut Job) -> Spot) {
         let job = match stage {
-            Stage::Scan => self.jobs.get_or_insert_with(id, Job::default),
+            Stage::Scan => self.jobs.get_or_default(id),
             Stage::Commit => match self.jobs.get_mut(id) {
                 Some(job) => job,
                 None => return,

@@ -10,14 +10,28 @@ use bytes::{Buf, BufMut, Bytes};
 /// The most that a record's value may take: larger ones tempt the engine into files that nobody syncs.
 pub(super) const PART_BYTES: usize = 64 << 10;
 
-/// Bytes of stream in every part but the last one; with the longest header a part is at most [`PART_BYTES`].
-pub(super) const CHUNK: usize = PART_BYTES - HEADER - TRAILER;
+/// Parts of a usual commit. The engine keeps 8 to 16 of them in a page and evicts whole pages, at best all but one of
+/// each of its 256 shards: with large parts it would keep the whole log in memory.
+const USUAL_BYTES: usize = 8 << 10;
+
+/// Streams beyond it are cut into parts of [`PART_BYTES`], so that their number suffices.
+const LARGE_STREAM: usize = 128 << 20;
+
+/// Bytes of stream in every part but the last one. With the longest header a part has at most its nominal size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// Of a usual commit.
+    Usual,
+    /// Of a very large one.
+    Large,
+}
 
 const HEADER: usize = 6;
 const TRAILER: usize = 18;
 /// The format of parts that this version writes, and the highest that it reads.
 pub(super) const VERSION: u8 = 1;
 const LAST: u8 = 1;
+const LARGE: u8 = 2;
 
 /// A record's key: commit and part, both big-endian, so that the engine keeps them in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +58,8 @@ pub(super) struct Seal {
 pub(super) struct Part {
     /// On the last one.
     pub(super) seal: Option<Seal>,
+    /// How the stream was cut.
+    pub(super) chunk: Chunk,
     /// The piece of the stream.
     pub(super) bytes: Bytes,
 }
@@ -72,16 +88,32 @@ impl PartKey {
     }
 }
 
+impl Chunk {
+    /// How a stream of this length is cut.
+    pub(super) fn of(stream: usize) -> Chunk {
+        if stream > LARGE_STREAM { Chunk::Large } else { Chunk::Usual }
+    }
+
+    /// Bytes of the stream in every part but the last one.
+    pub(super) fn bytes(self) -> usize {
+        let part = match self {
+            Chunk::Usual => USUAL_BYTES,
+            Chunk::Large => PART_BYTES,
+        };
+        part - HEADER - TRAILER
+    }
+}
+
 /// How many parts a stream of this length makes; `None` if it is too long.
 pub(super) fn parts(stream: usize) -> Option<u16> {
-    u16::try_from(stream.div_ceil(CHUNK).max(1)).ok()
+    u16::try_from(stream.div_ceil(Chunk::of(stream).bytes()).max(1)).ok()
 }
 
 /// One part, ready for the engine.
-pub(super) fn seal(key: PartKey, chunk: &[u8], seal: Option<Seal>) -> Vec<u8> {
+pub(super) fn seal(key: PartKey, cut: Chunk, chunk: &[u8], seal: Option<Seal>) -> Vec<u8> {
     let mut part = Vec::with_capacity(HEADER + TRAILER + chunk.len());
     part.put_u8(VERSION);
-    part.put_u8(if seal.is_some() { LAST } else { 0 });
+    part.put_u8(if seal.is_some() { LAST } else { 0 } | if cut == Chunk::Large { LARGE } else { 0 });
     part.put_u32_le(0);
     if let Some(seal) = seal {
         part.put_u16_le(seal.parts);
@@ -109,14 +141,15 @@ pub(super) fn open(key: PartKey, mut value: Bytes) -> Result<Part, BadPart> {
     if version > VERSION {
         return Err(BadPart::Newer(version));
     }
+    let chunk = if flags & LARGE == 0 { Chunk::Usual } else { Chunk::Large };
     if flags & LAST == 0 {
-        return Ok(Part { seal: None, bytes: value });
+        return Ok(Part { seal: None, chunk, bytes: value });
     }
     if value.len() < TRAILER {
         return Err(BadPart::Bad("a last part is too short"));
     }
     let seal = Seal { parts: value.get_u16_le(), floor: value.get_u64_le(), highest: value.get_u64_le() };
-    Ok(Part { seal: Some(seal), bytes: value })
+    Ok(Part { seal: Some(seal), chunk, bytes: value })
 }
 
 fn checksum(key: PartKey, part: &[u8]) -> u32 {

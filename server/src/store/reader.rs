@@ -21,7 +21,7 @@ use super::{
     entries::Loc,
     index::{Index, Job},
     log::Shared,
-    part::{CHUNK, PartKey},
+    part::{Chunk, PartKey},
     recover, trouble,
 };
 
@@ -186,17 +186,34 @@ impl Shared {
 
     /// The record at a place; `None` if that has been removed.
     fn fetch(&self, loc: Loc) -> Result<Option<Body>, Error> {
+        // Few commits are so large that they are cut the other way.
+        match self.fetch_cut(loc, Chunk::Usual)? {
+            None => self.fetch_cut(loc, Chunk::Large),
+            found => Ok(found),
+        }
+    }
+
+    /// The record at a place of a stream that is cut this way; `None` if it is cut the other way or has been removed.
+    fn fetch_cut(&self, loc: Loc, cut: Chunk) -> Result<Option<Body>, Error> {
+        let chunk = cut.bytes();
         let (start, end) = (loc.offset as usize, loc.offset as usize + loc.len as usize);
         let mut whole = BytesMut::new();
         let mut entry = Bytes::new();
-        for number in start / CHUNK..=(end - 1) / CHUNK {
+        for number in start / chunk..=(end - 1) / chunk {
             let key =
-                PartKey { seq: loc.seq, part: u16::try_from(number).map_err(|_| self.place.lost(loc))? };
+                match u16::try_from(number) {
+                    Ok(part) => PartKey { seq: loc.seq, part },
+                    Err(_) => return Ok(None),
+                };
             let value = self.engine.get(key).map_err(|f| self.place.engine("read", f))?;
             let Some(value) = value else { return Ok(None) };
-            let bytes = recover::open(&self.place, key, value)?.bytes;
-            let from = start.saturating_sub(number * CHUNK);
-            let to = (end - number * CHUNK).min(bytes.len());
+            let part = recover::open(&self.place, key, value)?;
+            if part.chunk != cut {
+                return Ok(None);
+            }
+            let bytes = part.bytes;
+            let from = start.saturating_sub(number * chunk);
+            let to = (end - number * chunk).min(bytes.len());
             if from > to {
                 return Err(self.place.lost(loc));
             }

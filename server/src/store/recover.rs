@@ -100,7 +100,7 @@ pub(super) fn walk(
         }
         extent.parts += 1;
         extent.bytes += value.len() as u64;
-        let Part { seal, bytes } = open(place, key, value)?;
+        let Part { seal, bytes, .. } = open(place, key, value)?;
         entries.push(bytes);
         while let Some((loc, record)) = entries.take().map_err(|e| place.entry(key.seq, &e))? {
             let body = record

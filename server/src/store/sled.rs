@@ -4,7 +4,11 @@
 //! large batches), an explicit `flush` per commit. It does not make writes survive a power cut by itself:
 //! `guard.rs` does that. Every call is fenced, because sled panics on files that it does not expect.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 
@@ -15,7 +19,14 @@ use super::{part::PartKey, quiet};
 const SEGMENT_BYTES: usize = 8 << 20;
 
 /// Decoded pages kept in memory. The log is written once and read rarely.
-const CACHE_BYTES: u64 = 32 << 20;
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// sled looks at one of its 256 shards for pages to evict once that shard was accessed so often. A log is never read
+/// so often: without [`touch`] all that was ever written would stay in memory.
+const ACCESSES: usize = 65;
+
+/// Bytes written or scanned after which the current page is touched; less than a page holds.
+const TOUCH_EVERY: usize = 32 << 10;
 
 /// sled reclaims space only on the thread that this sets going.
 const FLUSH_EVERY_MS: u64 = 250;
@@ -25,6 +36,8 @@ const FLUSH_EVERY_MS: u64 = 250;
 pub(super) struct Engine {
     /// `None` only while dropping.
     db: Option<::sled::Db>,
+    /// Bytes written since a page was touched.
+    untouched: AtomicUsize,
 }
 
 /// Why the engine could not do it.
@@ -62,7 +75,7 @@ impl Engine {
                 .flush_every_ms(Some(FLUSH_EVERY_MS))
                 .open()
         })?;
-        Ok(Engine { db: Some(db) })
+        Ok(Engine { db: Some(db), untouched: AtomicUsize::new(0) })
     }
 
     /// The value under a key.
@@ -72,7 +85,15 @@ impl Engine {
 
     /// Adds a value; durable after [`flush`](Self::flush) and the guard's sync.
     pub(super) fn insert(&self, key: PartKey, value: Vec<u8>) -> Result<(), Failure> {
-        fenced(|| self.db().insert(key.bytes(), value)).map(drop)
+        let bytes = self.untouched.fetch_add(value.len(), Ordering::Relaxed) + value.len();
+        fenced(|| {
+            self.db().insert(key.bytes(), value)?;
+            if bytes >= TOUCH_EVERY {
+                self.untouched.store(0, Ordering::Relaxed);
+                touch(self.db(), key)?;
+            }
+            Ok(())
+        })
     }
 
     /// Removes a value.
@@ -87,7 +108,9 @@ impl Engine {
 
     /// All records from a key on, in order.
     pub(super) fn scan(&self, from: PartKey) -> Result<Scan, Failure> {
-        Ok(Scan { iter: fenced(|| Ok(self.db().range(from.bytes()..)))? })
+        let tree: &::sled::Tree = self.db();
+        let iter = fenced(|| Ok(tree.range(from.bytes()..)))?;
+        Ok(Scan { iter, tree: tree.clone(), untouched: 0 })
     }
 
     fn db(&self) -> &::sled::Db {
@@ -107,6 +130,8 @@ impl Drop for Engine {
 /// A walk over records, to either end.
 pub(super) struct Scan {
     iter: ::sled::Iter,
+    tree: ::sled::Tree,
+    untouched: usize,
 }
 
 impl Scan {
@@ -120,8 +145,22 @@ impl Iterator for Scan {
     type Item = Result<(PartKey, Bytes), Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        fenced(|| self.iter.next().transpose()).transpose().map(record)
+        let item = fenced(|| self.iter.next().transpose()).transpose().map(record)?;
+        Some(item.and_then(|(key, value)| {
+            self.untouched += value.len();
+            if self.untouched >= TOUCH_EVERY {
+                self.untouched = 0;
+                fenced(|| touch(&self.tree, key))?;
+            }
+            Ok((key, value))
+        }))
     }
+}
+
+/// Makes sled evict other pages of the shard in which this key's page is. The page itself stays.
+fn touch(tree: &::sled::Tree, key: PartKey) -> ::sled::Result<()> {
+    let key = key.bytes();
+    (0..ACCESSES).try_for_each(|_| tree.contains_key(key).map(drop))
 }
 
 fn record(item: Result<(::sled::IVec, ::sled::IVec), Failure>) -> Result<(PartKey, Bytes), Failure> {

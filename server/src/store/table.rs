@@ -15,8 +15,9 @@ pub(super) struct Table<T> {
 
 #[derive(Debug)]
 struct Page<T> {
-    used: u32,
-    slots: [Option<T>; PAGE as usize],
+    /// One bit for each slot that has a value. The others hold a default.
+    used: u64,
+    slots: [T; PAGE as usize],
 }
 
 impl<T> Default for Table<T> {
@@ -25,35 +26,37 @@ impl<T> Default for Table<T> {
     }
 }
 
-impl<T> Table<T> {
+impl<T: Default> Table<T> {
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
     pub(super) fn get(&self, job: JobId) -> Option<&T> {
-        self.pages.get(&(job.0 / PAGE))?.slots[(job.0 % PAGE) as usize].as_ref()
+        let page = self.pages.get(&(job.0 / PAGE))?;
+        page.has(job.0 % PAGE).then(|| &page.slots[(job.0 % PAGE) as usize])
     }
 
     pub(super) fn get_mut(&mut self, job: JobId) -> Option<&mut T> {
-        self.pages.get_mut(&(job.0 / PAGE))?.slots[(job.0 % PAGE) as usize].as_mut()
+        let page = self.pages.get_mut(&(job.0 / PAGE))?;
+        page.has(job.0 % PAGE).then(|| &mut page.slots[(job.0 % PAGE) as usize])
     }
 
-    pub(super) fn get_or_insert_with(&mut self, job: JobId, make: impl FnOnce() -> T) -> &mut T {
-        let empty = || Box::new(Page { used: 0, slots: std::array::from_fn(|_| None) });
+    /// The value of a job, a default if it has none.
+    pub(super) fn get_or_default(&mut self, job: JobId) -> &mut T {
+        let empty = || Box::new(Page { used: 0, slots: std::array::from_fn(|_| T::default()) });
         let page = self.pages.entry(job.0 / PAGE).or_insert_with(empty);
-        let slot = &mut page.slots[(job.0 % PAGE) as usize];
-        if slot.is_none() {
-            page.used += 1;
+        if !page.has(job.0 % PAGE) {
+            page.used |= 1 << (job.0 % PAGE);
             self.len += 1;
         }
-        slot.get_or_insert_with(make)
+        &mut page.slots[(job.0 % PAGE) as usize]
     }
 
     pub(super) fn remove(&mut self, job: JobId) -> Option<T> {
         let number = job.0 / PAGE;
-        let page = self.pages.get_mut(&number)?;
-        let value = page.slots[(job.0 % PAGE) as usize].take()?;
-        page.used -= 1;
+        let page = self.pages.get_mut(&number).filter(|page| page.has(job.0 % PAGE))?;
+        let value = std::mem::take(&mut page.slots[(job.0 % PAGE) as usize]);
+        page.used &= !(1 << (job.0 % PAGE));
         self.len -= 1;
         if page.used == 0 {
             self.pages.remove(&number);
@@ -64,8 +67,14 @@ impl<T> Table<T> {
     /// Every id and value, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = (JobId, &T)> {
         self.pages.iter().flat_map(|(number, page)| {
-            let ids = number * PAGE..;
-            ids.zip(&page.slots).filter_map(|(id, slot)| Some((JobId(id), slot.as_ref()?)))
+            let slots = (0..PAGE).zip(&page.slots).filter(|(slot, _)| page.has(*slot));
+            slots.map(move |(slot, value)| (JobId(number * PAGE + slot), value))
         })
+    }
+}
+
+impl<T> Page<T> {
+    fn has(&self, slot: u64) -> bool {
+        self.used & 1 << slot != 0
     }
 }

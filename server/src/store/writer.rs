@@ -12,7 +12,7 @@ use super::{
     guard::{Fault, Guard},
     index::{Index, Stage},
     log::{Options, Shared},
-    part::{self, CHUNK, PartKey, Seal},
+    part::{self, Chunk, PartKey, Seal},
     recover::Extent,
     space::Space,
     trouble,
@@ -98,13 +98,14 @@ impl Writer {
         let failed = |failure| shared.place.engine("write", failure);
         let parts = part::parts(encoded.stream.len()).unwrap_or(u16::MAX);
         self.extent.highest = self.extent.highest.max(highest(writes).0);
+        let cut = Chunk::of(encoded.stream.len());
         let mut bytes = 0;
         for number in 0..parts {
-            let start = usize::from(number) * CHUNK;
-            let chunk = &encoded.stream[start..encoded.stream.len().min(start + CHUNK)];
+            let start = usize::from(number) * cut.bytes();
+            let chunk = &encoded.stream[start..encoded.stream.len().min(start + cut.bytes())];
             let key = PartKey { seq: self.extent.next, part: number };
             let seal = Seal { parts, floor: plan.floor, highest: self.extent.highest };
-            let value = part::seal(key, chunk, (number + 1 == parts).then_some(seal));
+            let value = part::seal(key, cut, chunk, (number + 1 == parts).then_some(seal));
             bytes += value.len() as u64;
             self.fault.part().map_err(|cause| shared.place.io("write", cause))?;
             shared.engine.insert(key, value).map_err(failed)?;

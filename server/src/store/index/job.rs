@@ -9,12 +9,18 @@ use crate::store::{codec, entries::Loc, retention::Term};
 /// Outcomes of earlier attempts that are kept of one task; of more, the oldest go.
 pub(in crate::store) const ATTEMPTS_KEPT: usize = 32;
 
+/// In [`Job::len`]: it has an idempotency key.
+const KEYED: u32 = 1 << 31;
+/// In [`Job::len`]: it has the id of a submit call.
+const REPEAT: u32 = 1 << 30;
+
 /// One kept job. A queued job of one task needs nothing but this.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Job {
-    spec: Loc,
-    keyed: bool,
-    repeat: bool,
+    seq: u64,
+    offset: u32,
+    /// The length of the submission's entry, and [`KEYED`] and [`REPEAT`].
+    len: u32,
     more: Option<Box<More>>,
 }
 
@@ -63,7 +69,8 @@ pub(in crate::store) enum Spot {
 impl Job {
     /// Where its submission is; `None` if that was not seen.
     pub(in crate::store) fn spec(&self) -> Option<Loc> {
-        (self.spec.len > 0).then_some(self.spec)
+        let loc = Loc { seq: self.seq, offset: self.offset, len: self.len & !(KEYED | REPEAT) };
+        (loc.len > 0).then_some(loc)
     }
 
     /// When it ended, and where that is recorded.
@@ -73,7 +80,7 @@ impl Job {
 
     /// It has an idempotency key or the id of a submit call: the core wants to know it after it has ended.
     pub(in crate::store) fn remembered(&self) -> bool {
-        self.keyed || self.repeat
+        self.len & (KEYED | REPEAT) != 0
     }
 
     /// What retention must know, once it has ended.
@@ -81,7 +88,7 @@ impl Job {
         let more = self.more.as_ref()?;
         self.spec()?;
         let (wall, _) = more.end?;
-        Some(Term { wall, keyed: self.keyed, keep: more.keep })
+        Some(Term { wall, keyed: self.len & KEYED != 0, keep: more.keep })
     }
 
     /// The record of ends that has this rank, and those after it, with their first ranks.
@@ -131,7 +138,7 @@ impl Job {
     /// All that is recorded of it.
     pub(in crate::store) fn bytes(&self) -> u64 {
         let size = |loc: &Loc| u64::from(loc.len);
-        let mut sum = size(&self.spec);
+        let mut sum = self.spec().map_or(0, |loc| size(&loc));
         let Some(more) = &self.more else { return sum };
         sum += more.end.map_or(0, |(_, l)| size(&l));
         sum += match &more.ends {
@@ -173,10 +180,10 @@ impl Job {
     }
 
     pub(super) fn submitted(&mut self, loc: Loc, keyed: bool, repeat: bool, keep: Option<Millis>) -> Spot {
-        let freed = u64::from(self.spec.len);
-        self.spec = loc;
-        self.keyed = keyed;
-        self.repeat = repeat;
+        let freed = self.spec().map_or(0, |loc| u64::from(loc.len));
+        debug_assert!(loc.len < REPEAT, "a submission is no longer than a request");
+        (self.seq, self.offset) = (loc.seq, loc.offset);
+        self.len = loc.len | if keyed { KEYED } else { 0 } | if repeat { REPEAT } else { 0 };
         if keep.is_some() {
             self.more().keep = keep;
         }
