@@ -312,10 +312,7 @@ impl Ready {
     fn judge(&mut self, id: ClassId) {
         let class = self.known(id);
         let queue = class.queue;
-        let urgent = class
-            .jobs
-            .first()
-            .is_some_and(|(_, stamp)| class.passed.wrapping_sub(stamp) > PATIENCE);
+        let urgent = class.jobs.first().is_some_and(|(_, stamp)| class.passed.wrapping_sub(stamp) > PATIENCE);
         let lane = self.lanes.entry(queue).or_default();
         if urgent {
             lane.urgent.insert(id);

@@ -1,6 +1,6 @@
 //! `taskq-worker`: reads its settings, listens for signals, runs the worker, and says by its exit code how it went.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
@@ -62,7 +62,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_env("TASKQ_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     match format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

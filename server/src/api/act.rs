@@ -85,6 +85,11 @@ impl Context {
     async fn change(&self, chosen: &Chosen, act: Act, dry_run: bool) -> Result<pb::Acted, Failure> {
         let job = chosen.job;
         let removes = matches!(act, Act::Remove);
+        if chosen.indices.is_some() && !matches!(act, Act::Cancel(_)) {
+            let why =
+                format!("pause, resume and remove work on whole jobs; name job {job} without its tasks");
+            return Err(Invalid::new("selection", why).into());
+        }
         match self.ask(|request| Event::Act { request, job, act, dry_run }).await? {
             Reply::Acted { tasks, note } => {
                 Ok(pb::Acted { job_id: job.0, tasks, note: note.to_owned(), ..pb::Acted::default() })

@@ -200,11 +200,10 @@ impl Shared {
         let mut whole = BytesMut::new();
         let mut entry = Bytes::new();
         for number in start / chunk..=(end - 1) / chunk {
-            let key =
-                match u16::try_from(number) {
-                    Ok(part) => PartKey { seq: loc.seq, part },
-                    Err(_) => return Ok(None),
-                };
+            let key = match u16::try_from(number) {
+                Ok(part) => PartKey { seq: loc.seq, part },
+                Err(_) => return Ok(None),
+            };
             let value = self.engine.get(key).map_err(|f| self.place.engine("read", f))?;
             let Some(value) = value else { return Ok(None) };
             let part = recover::open(&self.place, key, value)?;
