@@ -57,8 +57,11 @@ pub(crate) struct Args {
     /// One task per line of JSON; keys are the fields for {name}, {user.id} for nested ones
     #[arg(long, value_name = "FILE")]
     jsonl: Vec<PathBuf>,
-    /// One task per number: FIRST-LAST[:STEP][%PARALLEL], as in 1-1000:2%50
-    #[arg(long, value_name = "RANGE")]
+    #[arg(
+        long,
+        value_name = "RANGE",
+        help = "One task per number: FIRST-LAST[:STEP][%PARALLEL], as in 1-1000:2%50"
+    )]
     array: Vec<Array>,
     /// Combine the sources side by side instead of as a product; all must have the same length
     #[arg(long)]

@@ -129,7 +129,7 @@ fn attempts_of_ended_tasks_and_of_ended_jobs_are_not_loaded() {
             assert!(attempts[0].contains("index: 1"));
             assert_eq!(
                 store.attempts(TaskId { job: JobId(2), index: 0 }).unwrap(),
-                vec![EarlierAttempt { attempt: Attempt(1), detail: Bytes::from("y"), worker: "w".into() }]
+                vec![EarlierAttempt { attempt: Attempt(1), detail: Bytes::from("y"), worker: "w1".into() }]
             );
         },
     );
