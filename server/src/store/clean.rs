@@ -16,7 +16,7 @@ use super::{
 };
 
 /// What a record costs the engine beyond its bytes, in memory and recovery time.
-const RECORD_COST: u64 = 1 << 10;
+const RECORD_COST: u64 = 4 << 10;
 
 /// Bytes of log looked through for each byte added: fast enough to get ahead of any writer.
 const PACE: u64 = 4;
