@@ -39,7 +39,7 @@ impl Admin for Context {
             disk_bytes: usage.disk_bytes,
             store: usage.engine.to_owned(),
             durability: if usage.synced { "synced" } else { "none" }.to_owned(),
-            read_only: self.space.check().is_err(),
+            read_only: self.room.reserve(&*self.store, 0).is_err(),
             recovering: stats.recovering,
             next_job_id: stats.next_job.0,
         }))

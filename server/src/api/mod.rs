@@ -10,6 +10,7 @@ mod auth;
 pub mod convert;
 mod jobs;
 mod read;
+pub mod room;
 pub mod status;
 mod stream;
 mod submit;
@@ -26,11 +27,10 @@ use tonic::{
     transport::server::{Router, Server},
 };
 
-use self::status::Failure;
+use self::{room::Room, status::Failure};
 use crate::{
     access::Token,
     coordinator::{Handle, Unanswered},
-    disk::Space,
     metrics::Metrics,
     store::{Lookup, Store},
 };
@@ -54,8 +54,8 @@ pub struct Context {
     pub handle: Handle,
     /// Reads what is durable.
     pub store: Arc<dyn Store>,
-    /// Whether there is room on the disk.
-    pub space: Arc<Space>,
+    /// Room on the disk that is promised to submissions.
+    pub room: Room,
     /// Figures of the shell.
     pub metrics: Arc<Metrics>,
     /// When this start was, and what it is called.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use taskq_core::{effect::Reply, event::Event, job::NewJob};
 use taskq_proto::v1::{self as pb, submit_stream_reply::Result as Answer};
@@ -25,7 +26,7 @@ const UPLOAD_BYTES: usize = 1 << 30;
 impl Context {
     /// Stores jobs, all or none.
     pub(super) async fn submit(&self, request: pb::SubmitRequest) -> Result<pb::SubmitReply, Failure> {
-        self.space.check()?;
+        let _until_committed = self.room.reserve(&*self.store, request.encoded_len())?;
         let repeat = repeat(&request.request_id)?;
         let jobs = checked(request.jobs, &*self.store)?;
         if request.dry_run {
@@ -70,9 +71,10 @@ impl Context {
 
     /// Stores bytes under their digest.
     pub(super) async fn upload(&self, mut chunks: Streaming<pb::UploadChunk>) -> Result<pb::Blob, Status> {
-        self.space.check()?;
         let mut bytes = Vec::new();
+        let mut reserved = Vec::new();
         while let Some(chunk) = chunks.message().await? {
+            reserved.push(self.room.reserve(&*self.store, chunk.data.len())?);
             bytes.extend_from_slice(&chunk.data);
             if bytes.len() > UPLOAD_BYTES {
                 return Err(Invalid::new("data", format!("at most {UPLOAD_BYTES} bytes in all")).status());
