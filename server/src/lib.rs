@@ -129,7 +129,7 @@ impl Coordinator {
             start,
             stopping,
         };
-        let retaining = tokio::spawn(retain::retain(store, config.keep, handle.clone()));
+        let retaining = tokio::spawn(retain::retain(clock, store, config.keep, handle.clone()));
         let (farewell, said) = oneshot::channel::<()>();
         let incoming = api::accept::accept(listener);
         let router = api::router(context, access.token);
