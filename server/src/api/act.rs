@@ -1,11 +1,12 @@
 //! Acts on many jobs: cancel, retry, pause, resume, remove. A selection names jobs, or says which by a filter.
 
 use roaring::RoaringBitmap;
-use taskq_core::{effect::Reply, event::Act, event::Event, id::JobId};
+use taskq_core::{event::Act, id::JobId};
 use taskq_proto::v1 as pb;
 
 use super::{
-    Context, broken,
+    Context,
+    ask::{Change, Live, Submit},
     convert::{indices, submit},
     read,
     status::{Failure, Invalid},
@@ -90,12 +91,11 @@ impl Context {
                 format!("pause, resume and remove work on whole jobs; name job {job} without its tasks");
             return Err(Invalid::new("selection", why).into());
         }
-        match self.ask(|request| Event::Act { request, job, act, dry_run }).await? {
-            Reply::Acted { tasks, note } => {
+        match self.ask(Change { job, act, dry_run }).await? {
+            Live::Yes((tasks, note)) => {
                 Ok(pb::Acted { job_id: job.0, tasks, note: note.to_owned(), ..pb::Acted::default() })
             }
-            // The loop knows live jobs only: the store says whether it ended, was removed, or never was.
-            Reply::NotLive(_) => {
+            Live::No => {
                 let shown = self.read(move |store| read::show(store, job, None)).await?;
                 let tasks = if removes { shown.counts.map_or(0, |counts| counts.total) } else { 0 };
                 Ok(pb::Acted {
@@ -105,7 +105,6 @@ impl Context {
                     ..pb::Acted::default()
                 })
             }
-            _ => Err(broken("an act was answered by something else")),
         }
     }
 
@@ -125,12 +124,8 @@ impl Context {
         }
         let stored = self.read(move |store| store.submitted(job)).await?;
         let again = submit::rerun(&stored.spec, job, &tasks, &|named| blob(&*self.store, named))?;
-        match self.ask(|request| Event::Submit { request, repeat: None, jobs: vec![again] }).await? {
-            Reply::Submitted { ids, .. } => {
-                acted.new_job_id = ids.first().map_or(0, |id| id.0);
-                Ok(acted)
-            }
-            _ => Err(broken("a rerun was answered by something else")),
-        }
+        let (ids, _) = self.ask(Submit { repeat: None, jobs: vec![again] }).await?;
+        acted.new_job_id = ids.first().map_or(0, |id| id.0);
+        Ok(acted)
     }
 }

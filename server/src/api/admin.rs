@@ -1,14 +1,12 @@
 //! The `Admin` service.
 
-use taskq_core::{
-    effect::Reply,
-    event::{Event, Question, QueueAct},
-};
+use taskq_core::event::QueueAct;
 use taskq_proto::v1::{self as pb, admin_server::Admin};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Context, broken,
+    Context,
+    ask::{ChangeQueue, Drain, Figures, Queues, Workers},
     convert::{submit::name, view},
     status::{Failure, Invalid},
 };
@@ -16,8 +14,7 @@ use super::{
 #[tonic::async_trait]
 impl Admin for Context {
     async fn stats(&self, _: Request<pb::StatsRequest>) -> Result<Response<pb::StatsReply>, Status> {
-        let reply = self.ask(|request| Event::Ask { request, question: Question::Stats }).await?;
-        let Reply::Stats(stats) = reply else { return Err(broken("stats").into()) };
+        let stats = self.ask(Figures).await?;
         let usage = self.read(|store| Ok(store.usage())).await?;
         Ok(Response::new(pb::StatsReply {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -50,12 +47,8 @@ impl Admin for Context {
         request: Request<pb::ListWorkersRequest>,
     ) -> Result<Response<pb::ListWorkersReply>, Status> {
         let name = Some(request.into_inner().name).filter(|name| !name.is_empty()).map(Into::into);
-        match self.ask(|request| Event::Ask { request, question: Question::Workers(name) }).await? {
-            Reply::Workers(workers) => Ok(Response::new(pb::ListWorkersReply {
-                workers: workers.iter().map(view::worker).collect(),
-            })),
-            _ => Err(broken("workers").into()),
-        }
+        let workers = self.ask(Workers(name)).await?;
+        Ok(Response::new(pb::ListWorkersReply { workers: workers.iter().map(view::worker).collect() }))
     }
 
     async fn drain_worker(
@@ -63,25 +56,15 @@ impl Admin for Context {
         request: Request<pb::DrainWorkerRequest>,
     ) -> Result<Response<pb::Worker>, Status> {
         let name = request.into_inner().name.into();
-        match self.ask(|request| Event::Drain { request, name }).await? {
-            Reply::Workers(workers) => {
-                let worker = workers.first().ok_or_else(|| broken("a drained worker"))?;
-                Ok(Response::new(view::worker(worker)))
-            }
-            _ => Err(broken("drain").into()),
-        }
+        Ok(Response::new(view::worker(&self.ask(Drain(name)).await?)))
     }
 
     async fn list_queues(
         &self,
         _: Request<pb::ListQueuesRequest>,
     ) -> Result<Response<pb::ListQueuesReply>, Status> {
-        match self.ask(|request| Event::Ask { request, question: Question::Queues }).await? {
-            Reply::Queues(queues) => {
-                Ok(Response::new(pb::ListQueuesReply { queues: queues.iter().map(view::queue).collect() }))
-            }
-            _ => Err(broken("queues").into()),
-        }
+        let queues = self.ask(Queues).await?;
+        Ok(Response::new(pb::ListQueuesReply { queues: queues.iter().map(view::queue).collect() }))
     }
 
     async fn pause_queue(&self, request: Request<pb::QueueRequest>) -> Result<Response<pb::Queue>, Status> {
@@ -106,12 +89,7 @@ impl Context {
     async fn queue(&self, queue: &str, act: QueueAct) -> Result<(pb::Queue, pb::PurgeQueueReply), Failure> {
         name(queue).map_err(|why| Invalid::new("name", why))?;
         let name = queue.into();
-        match self.ask(|request| Event::Queue { request, name, act }).await? {
-            Reply::Queue { queue, purged_jobs, purged_tasks } => {
-                let purged = pb::PurgeQueueReply { jobs: purged_jobs, tasks: purged_tasks };
-                Ok((view::queue(&queue), purged))
-            }
-            _ => Err(broken("a queue's act was answered by something else")),
-        }
+        let (queue, jobs, tasks) = self.ask(ChangeQueue { name, act }).await?;
+        Ok((view::queue(&queue), pb::PurgeQueueReply { jobs, tasks }))
     }
 }

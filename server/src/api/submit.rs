@@ -5,14 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use taskq_core::{effect::Reply, event::Event, job::NewJob};
+use taskq_core::job::NewJob;
 use taskq_proto::v1::{self as pb, submit_stream_reply::Result as Answer};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    Context, broken,
+    Context,
+    ask::Submit,
+    broken,
     convert::submit::{self, JOBS},
     status::{Failure, Invalid},
 };
@@ -32,13 +34,8 @@ impl Context {
         if request.dry_run {
             return Ok(pb::SubmitReply { job_ids: vec![0; jobs.len()], repeated_request: false });
         }
-        match self.ask(|request| Event::Submit { request, repeat, jobs }).await? {
-            Reply::Submitted { ids, repeated } => Ok(pb::SubmitReply {
-                job_ids: ids.into_iter().map(|id| id.0).collect(),
-                repeated_request: repeated,
-            }),
-            _ => Err(broken("a submit was answered by something else")),
-        }
+        let (ids, repeated_request) = self.ask(Submit { repeat, jobs }).await?;
+        Ok(pb::SubmitReply { job_ids: ids.into_iter().map(|id| id.0).collect(), repeated_request })
     }
 
     /// Answers each request of a stream in order, with up to `IN_FLIGHT` of them under way.
