@@ -314,6 +314,28 @@ fn the_engine_never_writes_files_of_its_own_for_values() {
     assert!(matches!(LogStore::open(&eager(dir.path())), Err(Error::Corrupt { .. })));
 }
 
+#[test]
+fn a_commit_of_any_size_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(&eager(dir.path())).unwrap();
+    // Above 128 MiB a commit is cut into larger parts; both sides of that limit, and then small ones again.
+    let sizes = [(1, (128 << 20) - (64 << 10)), (2, (128 << 20) + 1), (3, 150 << 20), (4, 10)];
+    let spec = |id: u64, bytes: usize| -> Vec<u8> {
+        (0..bytes as u64 / 8 + 1).flat_map(|n| (n ^ (id << 56)).to_le_bytes()).take(bytes).collect()
+    };
+    for (id, bytes) in sizes {
+        let mut large = job(id, 1);
+        large.spec = spec(id, bytes).into();
+        store.commit(&[Write::Submitted(large)]).unwrap();
+        assert!(store.submitted(JobId(id)).unwrap().spec == spec(id, bytes), "job {id} at once");
+    }
+    drop(store);
+    let store = LogStore::open(&eager(dir.path())).unwrap();
+    for (id, bytes) in sizes {
+        assert!(store.submitted(JobId(id)).unwrap().spec == spec(id, bytes), "job {id} after a restart");
+    }
+}
+
 /// A file system of a few MiB, gone with the value.
 struct SmallDisk(tempfile::TempDir);
 

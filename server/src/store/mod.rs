@@ -24,7 +24,6 @@ mod recover;
 mod retention;
 mod sled;
 mod space;
-mod table;
 mod trouble;
 mod witness;
 mod writer;
