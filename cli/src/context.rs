@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use taskq_client::model::{Filter as WireFilter, JobTasks, Span as WireSpan, State};
+use taskq_client::model::{Filter as WireFilter, JobTasks, Span as WireSpan};
 use taskq_client::{Access, Client, JobId, Options, Sources, Trouble};
 use tokio::sync::OnceCell;
 
@@ -12,9 +12,9 @@ use crate::args::Global;
 use crate::clock::UnixMs;
 use crate::embed::Embedded;
 use crate::exit::{Exit, Failure};
-use crate::filter::{Filter, StateName};
+use crate::filter::Filter;
 use crate::screen::Screen;
-use crate::select::{JobRef, Selector, Span, Typed};
+use crate::select::{JobRef, Select, Span, Typed};
 
 /// Handed to every command.
 pub(crate) struct Context {
@@ -99,13 +99,17 @@ impl Context {
     }
 
     /// Reads `-` from standard input and looks `last` up.
-    pub(crate) async fn choose(&self, client: &Client, typed: &[Typed]) -> anyhow::Result<Vec<Chosen>> {
+    pub(crate) async fn choose<S: Select>(
+        &self,
+        client: &Client,
+        typed: &[Typed<S>],
+    ) -> anyhow::Result<Vec<Chosen>> {
         let mut chosen = Vec::new();
         for typed in typed {
             match typed {
                 Typed::One(selector) => chosen.push(choose_one(client, selector).await?),
                 Typed::Stdin => {
-                    for selector in selectors_of_stdin()? {
+                    for selector in selectors_of_stdin::<S>()? {
                         chosen.push(choose_one(client, &selector).await?);
                     }
                 }
@@ -121,12 +125,12 @@ pub(crate) fn eprint_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-async fn choose_one(client: &Client, selector: &Selector) -> anyhow::Result<Chosen> {
-    let job = match selector.job {
+async fn choose_one<S: Select>(client: &Client, selector: &S) -> anyhow::Result<Chosen> {
+    let job = match selector.job() {
         JobRef::Id(id) => JobId(id),
         JobRef::Last { back } => last(client, back).await?,
     };
-    Ok(Chosen { job, tasks: selector.tasks.clone() })
+    Ok(Chosen { job, tasks: selector.tasks().to_vec() })
 }
 
 async fn last(client: &Client, back: u32) -> anyhow::Result<JobId> {
@@ -145,13 +149,13 @@ async fn last(client: &Client, back: u32) -> anyhow::Result<JobId> {
     ))
 }
 
-fn selectors_of_stdin() -> anyhow::Result<Vec<Selector>> {
+fn selectors_of_stdin<S: Select>() -> anyhow::Result<Vec<S>> {
     let mut text = String::new();
     let read = std::io::stdin().lock().read_to_string(&mut text);
     read.map_err(|cause| Failure::io("cannot read selectors from standard input", &cause))?;
     let mut selectors = Vec::new();
     for word in text.split_ascii_whitespace() {
-        selectors.push(word.parse::<Selector>()?);
+        selectors.push(word.parse::<S>()?);
     }
     Ok(selectors)
 }
@@ -171,25 +175,11 @@ pub(crate) fn job_tasks(chosen: &Chosen) -> JobTasks {
 /// To the words of the wire.
 pub(crate) fn wire_filter(filter: &Filter) -> WireFilter {
     WireFilter {
-        states: filter.state.iter().map(|state| wire_state(*state).into()).collect(),
+        states: filter.state.iter().map(|state| i32::from(*state)).collect(),
         queue: filter.queue.clone().unwrap_or_default(),
         labels: filter.label.iter().cloned().collect(),
         name_glob: filter.name.clone().unwrap_or_default(),
         since_unix_ms: filter.since_unix_ms(UnixMs::now()),
         error_like: filter.error_like.clone().unwrap_or_default(),
-    }
-}
-
-/// To the words of the wire.
-pub(crate) fn wire_state(state: StateName) -> State {
-    match state {
-        StateName::Blocked => State::Blocked,
-        StateName::Queued => State::Queued,
-        StateName::Running => State::Running,
-        StateName::Backoff => State::Backoff,
-        StateName::Succeeded => State::Succeeded,
-        StateName::Failed => State::Failed,
-        StateName::Cancelled => State::Cancelled,
-        StateName::Skipped => State::Skipped,
     }
 }

@@ -26,6 +26,16 @@ pub(crate) enum Format {
     Id,
 }
 
+impl Format {
+    /// True if the reader is a program that wants JSON.
+    pub(crate) fn is_json(self) -> bool {
+        match self {
+            Format::Json | Format::Jsonl => true,
+            Format::Table | Format::Tsv | Format::Id => false,
+        }
+    }
+}
+
 /// A list of rows that knows how to show itself.
 pub(crate) trait View: Serialize {
     /// The name of the whole in JSON, as in `taskq.v1.jobs`; the last word is also the key of the rows.
