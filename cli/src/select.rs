@@ -87,8 +87,8 @@ pub(crate) enum Error {
     )]
     Malformed { text: String, problem: &'static str, position: usize },
     #[error(
-        "{text:?} names tasks, but this command takes whole jobs; write {job}, or stop single tasks with: \
-         taskq cancel {text}"
+        "{text:?} names tasks, but this command takes whole jobs; write {job} (single tasks can be cancelled and \
+         retried: taskq cancel {text})"
     )]
     Tasks { text: String, job: JobRef },
 }

@@ -63,9 +63,14 @@ impl Shown {
         }
     }
 
-    /// The same for commands whose standard output is otherwise empty, or somebody else's: only as JSON.
-    pub(crate) fn print_json(&self, screen: &Screen) -> anyhow::Result<()> {
-        if screen.format.is_json() { self.print(screen) } else { Ok(()) }
+    /// The end of a command that stayed with a job. For people that has been said already.
+    pub(crate) async fn print_ended(screen: &Screen, client: &Client, job: Job) -> anyhow::Result<()> {
+        if !screen.format.is_json() {
+            return Ok(());
+        }
+        let mut shown = Shown::default();
+        shown.job(client, job).await?;
+        shown.print(screen)
     }
 
     fn records(&self) -> std::io::Result<()> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use taskq_client::model::{Outcome, Task, outcome, state_word};
 
 use super::some_time;
-use crate::output::{Column, View};
+use crate::output::{self, Column, Out, View};
 use crate::text;
 
 /// How an attempt ended.
@@ -63,6 +63,35 @@ impl From<&Outcome> for OutcomeView {
     }
 }
 
+impl OutcomeView {
+    /// How long the attempt ran; `-` if it never started. The one source of this for every command.
+    fn took(&self) -> String {
+        match self.started_unix_ms {
+            Some(_) => text::duration(self.wall_us / 1_000),
+            None => "-".to_owned(),
+        }
+    }
+
+    fn line(&self) -> String {
+        if self.started_unix_ms.is_none() && self.attempt == 0 {
+            let ended = text::time(self.ended_unix_ms.unwrap_or(0));
+            return format!("  never started: {} {ended}", self.kind);
+        }
+        format!(
+            "  attempt {} on {}: {}  started {}  took {}  cpu {}  memory {}  stdout {}  stderr {}",
+            self.attempt,
+            text::visible(if self.worker.is_empty() { "-" } else { &self.worker }),
+            self.kind,
+            text::time(self.started_unix_ms.unwrap_or(0)),
+            self.took(),
+            text::duration((self.user_us + self.system_us) / 1_000),
+            text::size(self.peak_rss_bytes),
+            text::size(self.stdout_bytes),
+            text::size(self.stderr_bytes),
+        )
+    }
+}
+
 /// A task, as in `taskq tasks`.
 #[derive(Serialize)]
 pub(crate) struct TaskView {
@@ -91,23 +120,19 @@ impl TaskView {
         }
     }
 
+    /// One line of JSON, now.
+    pub(crate) fn print_line(&self) -> anyhow::Result<()> {
+        let mut out = Out::new();
+        let written = out.record(TaskView::SCHEMA, self).and_then(|()| out.flush());
+        written.map_err(|cause| output::stdout_failed(&cause))
+    }
+
     /// Everything, for `taskq show 42.7`.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines =
             vec![format!("task {}.{}  {}  {}", self.job, self.index, self.state, text::visible(&self.end))];
         for outcome in self.earlier.iter().chain(&self.outcome) {
-            lines.push(format!(
-                "  attempt {} on {}: {}  started {}  took {}  cpu {}  memory {}  stdout {}  stderr {}",
-                outcome.attempt,
-                text::visible(if outcome.worker.is_empty() { "-" } else { &outcome.worker }),
-                outcome.kind,
-                text::time(outcome.started_unix_ms.unwrap_or(0)),
-                text::duration(outcome.wall_us / 1_000),
-                text::duration((outcome.user_us + outcome.system_us) / 1_000),
-                text::size(outcome.peak_rss_bytes),
-                text::size(outcome.stdout_bytes),
-                text::size(outcome.stderr_bytes),
-            ));
+            lines.push(outcome.line());
             if !outcome.message.is_empty() {
                 lines.push(format!("    {}", text::visible(&outcome.message)));
             }
@@ -128,7 +153,7 @@ impl View for TaskView {
     ];
 
     fn cells(&self) -> Vec<String> {
-        let took = self.outcome.as_ref().map(|outcome| text::duration(outcome.wall_us / 1_000));
+        let took = self.outcome.as_ref().map(OutcomeView::took);
         vec![
             self.id(),
             self.state.to_owned(),
