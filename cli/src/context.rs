@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use taskq_client::model::{Filter as WireFilter, JobTasks, Span as WireSpan};
 use taskq_client::{Access, Client, JobId, Options, Sources, Trouble};
@@ -57,11 +57,13 @@ impl Context {
                 access_file: self.global.access.clone(),
             })?,
         };
-        let quiet = self.screen.quiet;
-        let on_trouble = move |trouble: &Trouble| match trouble {
-            _ if quiet => {}
-            Trouble::Lost { error, .. } => eprint_line(&format!("taskq: no answer ({error}); trying again")),
-            Trouble::Back => eprint_line("taskq: the coordinator is back"),
+        let (quiet, told) = (self.screen.quiet, Mutex::new(None));
+        let on_trouble = move |trouble: &Trouble| {
+            if let Some(line) = news(trouble, &told)
+                && !quiet
+            {
+                eprint_line(&line);
+            }
         };
         let options = Options { on_trouble: Some(Arc::new(on_trouble)), ..Options::default() };
         Ok(Client::connect_with(&access, options).await?)
@@ -116,6 +118,22 @@ impl Context {
             }
         }
         Ok(chosen)
+    }
+}
+
+/// One line when the coordinator stops to answer, and one when it is back; not one for each try.
+fn news(trouble: &Trouble, told: &Mutex<Option<String>>) -> Option<String> {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    match trouble {
+        Trouble::Lost { error, .. } => {
+            // What follows the first line is advice for a command that gives up.
+            let line = format!(
+                "taskq: no answer ({}); trying again",
+                error.lines().next().unwrap_or("the connection broke")
+            );
+            (told.replace(line.clone()).as_ref() != Some(&line)).then_some(line)
+        }
+        Trouble::Back => told.take().map(|_| "taskq: the coordinator is back".to_owned()),
     }
 }
 
@@ -181,5 +199,23 @@ pub(crate) fn wire_filter(filter: &Filter) -> WireFilter {
         name_glob: filter.name.clone().unwrap_or_default(),
         since_unix_ms: filter.since_unix_ms(UnixMs::now()),
         error_like: filter.error_like.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_coordinator_is_told_in_one_line_and_once() {
+        let told = Mutex::new(None);
+        let lost = |error: &str| Trouble::Lost { error: error.to_owned(), retry_in: std::time::Duration::ZERO };
+        assert_eq!(news(&Trouble::Back, &told), None, "nobody heard that it was away");
+        let line = news(&lost("not reachable at h:1 (refused)\n  is it running?"), &told).expect("told");
+        assert_eq!(line, "taskq: no answer (not reachable at h:1 (refused)); trying again");
+        assert_eq!(news(&lost("not reachable at h:1 (refused)\n  is it running?"), &told), None);
+        assert!(news(&lost("another reason"), &told).is_some());
+        assert!(news(&Trouble::Back, &told).is_some());
+        assert!(news(&lost("another reason"), &told).is_some(), "again, as it was back");
     }
 }
