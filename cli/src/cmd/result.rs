@@ -128,7 +128,7 @@ struct Full {
 /// Text where it is text.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Bytes {
+pub(crate) enum Bytes {
     Text(String),
     Base64 { base64: String },
 }

@@ -12,10 +12,12 @@ use crate::interrupt::Interrupts;
 use crate::progress::{self, Progress};
 use crate::quantity;
 use crate::select::Typed;
+use crate::view::Shown;
 use crate::{text, verdict};
 
 /// Wait until jobs or tasks have ended
 ///
+/// With --json, the document of `taskq show` at the end, also after a --timeout.
 /// Ctrl-C stops waiting and leaves the jobs alone.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -54,41 +56,62 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     for one in &chosen {
         client.get(one.job).await?;
     }
+    let exit = for_all(&args, context, &client, &chosen, &mut interrupts).await?;
+    if context.screen.format.is_json() && exit != Exit::Interrupted {
+        print_json(context, &client, &chosen).await?;
+    }
+    Ok(if args.exit_zero && !matches!(exit, Exit::Interrupted | Exit::TimedOut) { Exit::Ok } else { exit })
+}
+
+/// The jobs as they are now: ended, or after a timeout not yet.
+async fn print_json(context: &Context, client: &Client, chosen: &[Chosen]) -> anyhow::Result<()> {
+    let mut shown = Shown::default();
+    for one in chosen {
+        match one.tasks.is_empty() {
+            true => shown.job(client, client.get(one.job).await?).await?,
+            false => shown.tasks(client, one.job, spans(&one.tasks)).await?,
+        }
+    }
+    shown.print(&context.screen)
+}
+
+async fn for_all(
+    args: &Args,
+    context: &Context,
+    client: &Client,
+    chosen: &[Chosen],
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<Exit> {
     let deadline = args.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
     let mut exits = Vec::new();
-    for one in &chosen {
+    for one in chosen {
         let timeout =
             deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
-        let exit = match one.tasks.is_empty() {
-            true => whole_job(&args, context, &client, one, timeout, &mut interrupts).await?,
-            false => some_tasks(context, &client, one, timeout, &mut interrupts).await?,
+        let ended = match one.tasks.is_empty() {
+            true => whole_job(args, context, client, one, timeout, interrupts).await?,
+            false => some_tasks(context, client, one, timeout, interrupts).await?,
         };
-        if matches!(exit, Ended::Not(_)) {
-            return Ok(exit.into_exit());
+        match ended {
+            Ended::Yes { alone, among_many } => exits.push((alone, among_many)),
+            Ended::Not(exit) => return Ok(exit),
         }
-        exits.push(exit.into_exit());
     }
-    let exit = match exits.as_slice() {
-        [one] => *one,
-        many if many.iter().all(|exit| *exit == Exit::Ok) => Exit::Ok,
-        many if many.iter().all(|exit| matches!(exit, Exit::Ok | Exit::Cancelled)) => Exit::Cancelled,
+    Ok(match exits.as_slice() {
+        [(alone, _)] => *alone,
+        many if many.iter().all(|(_, exit)| *exit == Exit::Ok) => Exit::Ok,
+        many if many.iter().all(|(_, exit)| matches!(exit, Exit::Ok | Exit::Cancelled)) => Exit::Cancelled,
         _ => Exit::TasksFailed,
-    };
-    Ok(if args.exit_zero { Exit::Ok } else { exit })
+    })
 }
 
 /// Whether the waiting itself came to its end.
 enum Ended {
-    Yes(Exit),
+    /// The status if this was all that was waited for, and what it adds to that of many.
+    Yes {
+        alone: Exit,
+        among_many: Exit,
+    },
     Not(Exit),
-}
-
-impl Ended {
-    fn into_exit(self) -> Exit {
-        match self {
-            Ended::Yes(exit) | Ended::Not(exit) => exit,
-        }
-    }
 }
 
 async fn whole_job(
@@ -105,7 +128,10 @@ async fn whole_job(
     let stay = attach.stay(context, &handle, interrupts, &mut progress).await?;
     drop(progress);
     match stay {
-        Stay::Ended(job) => Ok(Ended::Yes(attach::conclude(context, client, &job).await?)),
+        Stay::Ended(job) => {
+            let alone = attach::conclude(context, client, &job).await?;
+            Ok(Ended::Yes { alone, among_many: exit::of_jobs([&*job]) })
+        }
         Stay::Interrupted => {
             attach::say_detached(context, chosen.job);
             Ok(Ended::Not(Exit::Interrupted))
@@ -146,7 +172,7 @@ async fn some_tasks(
         }
     };
     tokio::select! {
-        tasks = all_ended => Ok(Ended::Yes(conclude_tasks(context, &tasks?))),
+        tasks = all_ended => Ok(conclude_tasks(context, &tasks?)),
         () = interrupts.next() => {
             attach::say_detached(context, chosen.job);
             Ok(Ended::Not(Exit::Interrupted))
@@ -169,20 +195,24 @@ async fn tasks_of(client: &Client, chosen: &Chosen) -> anyhow::Result<Vec<Task>>
     Ok(tasks)
 }
 
-fn conclude_tasks(context: &Context, tasks: &[Task]) -> Exit {
+fn conclude_tasks(context: &Context, tasks: &[Task]) -> Ended {
     for task in tasks.iter().filter(|task| task.state() != State::Succeeded) {
         let how = task.outcome.as_ref().map(verdict::how).unwrap_or_default();
         let cross = context.screen.symbols.cross();
         context.say(&format!("{cross} task {}.{}: {}", task.job_id, task.index, text::visible(&how)));
     }
-    match tasks {
-        [task] => task.outcome.as_ref().map_or(Exit::TaskqFailed, exit::of_outcome),
+    let among_many = match tasks {
         tasks if tasks.iter().all(|task| task.state() == State::Succeeded) => Exit::Ok,
         tasks if tasks.iter().all(|task| matches!(task.state(), State::Succeeded | State::Cancelled)) => {
             Exit::Cancelled
         }
         _ => Exit::TasksFailed,
-    }
+    };
+    let alone = match tasks {
+        [task] => task.outcome.as_ref().map_or(Exit::TaskqFailed, exit::of_outcome),
+        _ => among_many,
+    };
+    Ended::Yes { alone, among_many }
 }
 
 fn timed_out(context: &Context, job: &Job) -> Exit {
