@@ -21,19 +21,19 @@ impl FalseClock {
     /// Seconds that it is fast.
     fn set(&self, ahead: i64) {
         let next = self.0.with_extension("next");
-        fs::write(&next, format!("{ahead:+}\n")).unwrap();
-        fs::rename(next, &self.0).unwrap();
+        fs::write(&next, format!("{ahead:+}\n")).expect("write the clock");
+        fs::rename(next, &self.0).expect("set the clock");
     }
 
     fn start(&self) -> Cluster {
         let library = fs::read_dir("/usr/lib")
-            .unwrap()
-            .map(|entry| entry.unwrap().path().join("faketime/libfaketime.so.1"))
+            .expect("list /usr/lib")
+            .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketime.so.1")))
             .find(|path| path.exists())
             .expect("the package faketime has its library in /usr/lib");
         Setup::new()
-            .env("LD_PRELOAD", library.to_str().unwrap())
-            .env("FAKETIME_TIMESTAMP_FILE", self.0.to_str().unwrap())
+            .env("LD_PRELOAD", library.to_str().expect("a path"))
+            .env("FAKETIME_TIMESTAMP_FILE", self.0.to_str().expect("a path"))
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .start()
