@@ -173,7 +173,7 @@ fn after_a_failed_write_nothing_is_acknowledged() {
 /// was acknowledged.
 fn ends_and_loses_nothing(calls: &str, error: &str, nth: u32) {
     let at = format!("{error} at {calls} {nth}");
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     // A store that exists already: its making is not what fails.
     let mut cluster = Setup::new().data(&data).start();
@@ -183,7 +183,7 @@ fn ends_and_loses_nothing(calls: &str, error: &str, nth: u32) {
 
     let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error={error}:when={nth}"));
     let log = folder.path().join("strace");
-    let traced = ["strace", "-f", "-o", log.to_str().unwrap(), "-e", &trace, "-e", &inject];
+    let traced = ["strace", "-f", "-o", log.to_str().expect("a path"), "-e", &trace, "-e", &inject];
     let mut cluster = Setup::new().data(&data).under(&traced).tolerate("").launch();
     let mut api = None;
     wait::holds("the failing disk ends the coordinator", || {
@@ -204,7 +204,7 @@ fn ends_and_loses_nothing(calls: &str, error: &str, nth: u32) {
     assert_eq!(cluster.server().end().code(), Some(74), "{at}:\n{said}");
     assert!(!said.contains("panicked"), "{at}:\n{said}");
     drop(cluster);
-    let injected = fs::read_to_string(&log).unwrap().matches("(INJECTED)").count();
+    let injected = fs::read_to_string(&log).expect("a trace").matches("(INJECTED)").count();
     assert_eq!(injected, 1, "{at}: injected once");
 
     let cluster = Setup::new().data(&data).start();
