@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `config.rs` | every setting once |
-//! | `worker.rs` | the loop: what was said, what happened, what starts now |
+//! | `worker.rs`, `worker/` | the loop: what was said, what happened, what starts now |
 //! | `session/` | the link to the coordinator, and the only files that know the wire |
 //! | `attempt.rs` | the worker's own words for what it runs |
 //! | `slots.rs` | which task may start |
