@@ -19,6 +19,7 @@ use tracing::{debug, info};
 use crate::attempt::Key;
 use crate::command::Surroundings;
 use crate::config::Config;
+use crate::memory::Memory;
 use crate::outbox::{self, Outbox, Report};
 use crate::runner::{Context, Stop};
 use crate::session::connect;
@@ -144,6 +145,7 @@ impl Worker {
             surroundings: Surroundings::new(config.name.clone(), config.nice),
             reports,
             room: outbox::room(),
+            memory: Memory::watch(),
         };
         Ok(Worker {
             incarnation,
