@@ -29,6 +29,7 @@ use super::{
     sled::Engine,
     space,
     trouble::{self, Place},
+    walk,
     witness::Witness,
     writer::Writer,
 };
@@ -91,7 +92,7 @@ impl LogStore {
         no_engine_blobs(&files, &place)?;
         let extent = recover::tidy(&engine, &place, acked)?;
         let mut index = Index { highest: JobId(extent.highest), ..Index::default() };
-        let extent = recover::walk(&engine, &place, extent, &mut |body, loc| {
+        let extent = walk::walk(&engine, &place, extent, &mut |body, loc| {
             index.apply(&body, loc, Stage::Scan).map_err(|e| place.entry(loc.seq, &e))
         })?;
         index.drop_strays();
@@ -121,7 +122,7 @@ impl Store for LogStore {
             ended: HashMap::new(),
         };
         let place = &self.shared.place;
-        recover::walk(&self.shared.engine, place, extent, &mut |body, loc| {
+        walk::walk(&self.shared.engine, place, extent, &mut |body, loc| {
             loader.load(body, loc, visit).map_err(|e| place.entry(loc.seq, &e))
         })?;
         loader.finish(visit);

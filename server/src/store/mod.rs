@@ -25,6 +25,7 @@ mod retention;
 mod sled;
 mod space;
 mod trouble;
+mod walk;
 mod witness;
 mod writer;
 

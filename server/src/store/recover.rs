@@ -1,11 +1,9 @@
-//! Opening a log: find its end, drop what a crash left half done, check that nothing is missing.
+//! Opening a log: find its end, and drop what a crash left half done. What is in it is read by `walk`.
 
 use bytes::Bytes;
 
 use super::{
     Error,
-    codec::record::Body,
-    entries::{Entries, Loc},
     part::{self, Part, PartKey, Seal},
     sled::Engine,
     trouble::Place,
@@ -77,54 +75,6 @@ fn find_end(engine: &Engine, place: &Place) -> Result<End, Error> {
         unfinished.push(key);
     }
     Ok(End { last: None, unfinished })
-}
-
-/// Visits every entry from the floor on, in order; fails if a part is missing, doubled or changed. Returns the extent
-/// with its sums filled in.
-pub(super) fn walk(
-    engine: &Engine,
-    place: &Place,
-    extent: Extent,
-    visit: &mut dyn FnMut(Body, Loc) -> Result<(), Error>,
-) -> Result<Extent, Error> {
-    let mut extent = Extent { parts: 0, bytes: 0, ..extent };
-    let mut due = PartKey { seq: extent.floor, part: 0 };
-    let mut entries = Entries::of(due.seq);
-    for item in engine.scan(due).map_err(|f| place.engine("read", f))? {
-        let (key, value) = item.map_err(|f| place.engine("read", f))?;
-        if key.seq >= extent.next {
-            break;
-        }
-        if key != due {
-            return Err(place.corrupt(format!("commit {}, part {} is missing", due.seq, due.part)));
-        }
-        extent.parts += 1;
-        extent.bytes += value.len() as u64;
-        let Part { seal, bytes, .. } = open(place, key, value)?;
-        entries.push(bytes);
-        while let Some((loc, record)) = entries.take().map_err(|e| place.entry(key.seq, &e))? {
-            let body = record
-                .body
-                .ok_or_else(|| place.corrupt(format!("commit {} has an entry of no kind", key.seq)))?;
-            visit(body, loc)?;
-        }
-        due = match seal {
-            None => PartKey {
-                seq: key.seq,
-                part: key.part.checked_add(1).ok_or_else(|| place.corrupt("a commit has too many parts"))?,
-            },
-            Some(seal) if seal.parts == key.part + 1 => {
-                entries.finish().map_err(|e| place.entry(key.seq, &e))?;
-                entries = Entries::of(key.seq + 1);
-                PartKey { seq: key.seq + 1, part: 0 }
-            }
-            Some(_) => return Err(place.corrupt(format!("commit {} has the wrong number of parts", key.seq))),
-        };
-    }
-    if due != (PartKey { seq: extent.next, part: 0 }) {
-        return Err(place.corrupt(format!("commit {}, part {} is missing", due.seq, due.part)));
-    }
-    Ok(extent)
 }
 
 /// Checks a part.
