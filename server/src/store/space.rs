@@ -2,6 +2,7 @@
 //! the store looks before it writes: submissions stop early, ends and cancels go on into a ballast file's room.
 
 use std::{
+    borrow::Cow,
     fs::{self, OpenOptions},
     io,
     path::{Path, PathBuf},
@@ -17,6 +18,10 @@ const BALLAST_BYTES: u64 = 16 << 20;
 /// Free room below which nothing new is accepted: two segments of the engine.
 const SUBMIT_ROOM: u64 = 16 << 20;
 
+/// Free room below which pieces of output are no longer kept: output is what fills a disk, and must not be what stops
+/// submissions and ends.
+const OUTPUT_ROOM: u64 = 64 << 20;
+
 /// Free room below which nothing at all is written: the engine needs a segment to go on.
 const LAST_ROOM: u64 = 9 << 20;
 
@@ -26,6 +31,8 @@ pub(super) struct Space {
     dir: PathBuf,
     ballast: PathBuf,
     ballasted: bool,
+    /// Output was left out of the last commit that had some.
+    leaves_output: bool,
 }
 
 /// Whether a submission would be admitted now.
@@ -43,9 +50,31 @@ impl Space {
     pub(super) fn new(dir: &Path) -> Space {
         let ballast = dir.join("ballast");
         let ballasted = fs::metadata(&ballast).is_ok_and(|m| m.len() == BALLAST_BYTES);
-        let mut space = Space { dir: dir.to_owned(), ballast, ballasted };
+        let mut space = Space { dir: dir.to_owned(), ballast, ballasted, leaves_output: false };
         space.restore();
         space
+    }
+
+    /// What of these is to be kept: on a disk that is nearly full all but pieces of output. Who reads such output is told
+    /// how many bytes are missing, as with output above its limit.
+    pub(super) fn without_excess<'a>(&mut self, writes: &'a [Write]) -> Cow<'a, [Write]> {
+        let is_output = |write: &Write| matches!(write, Write::Output { .. });
+        if !writes.iter().any(is_output) {
+            return Cow::Borrowed(writes);
+        }
+        let leaves = self.free() < OUTPUT_ROOM;
+        if leaves != std::mem::replace(&mut self.leaves_output, leaves) {
+            match leaves {
+                true => {
+                    tracing::warn!(dir = %self.dir.display(), "the disk is nearly full; output is not kept")
+                }
+                false => tracing::info!("there is room again; output is kept"),
+            }
+        }
+        match leaves {
+            true => writes.iter().filter(|write| !is_output(write)).cloned().collect(),
+            false => Cow::Borrowed(writes),
+        }
     }
 
     /// Is there room to commit these, which take about `bytes`? Gives the ballast up if it must.
