@@ -9,16 +9,15 @@ use taskq_client::model::{Acted, Selection};
 use crate::context::{self, Context};
 use crate::exit::{self, Exit, Failure};
 use crate::filter::Filter;
-use crate::output::{self, Column, Format, View};
-use crate::select::Typed;
+use crate::output::{self, Column, View};
+use crate::select::{Select, Typed};
 
-/// Which jobs or tasks, and how careful.
+/// Which jobs or tasks, and how careful. What may be named, `S`, is up to the command.
 #[derive(clap::Args, Clone, Debug)]
 #[group(skip)]
-pub(crate) struct Args {
-    /// Jobs and tasks: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
-    #[arg(value_name = "SELECTOR")]
-    selectors: Vec<Typed>,
+pub(crate) struct Args<S: Select> {
+    #[arg(value_name = "SELECTOR", help = S::HELP)]
+    selectors: Vec<Typed<S>>,
     #[command(flatten)]
     filter: Filter,
     /// Say what would be done, and do nothing
@@ -53,6 +52,17 @@ impl Verb {
         }
     }
 
+    /// What has been done.
+    fn done(self) -> &'static str {
+        match self {
+            Verb::Cancel => "cancelled",
+            Verb::Retry => "retried",
+            Verb::Pause => "paused",
+            Verb::Resume => "resumed",
+            Verb::Remove => "removed",
+        }
+    }
+
     async fn call(
         self,
         client: &taskq_client::Client,
@@ -70,7 +80,7 @@ impl Verb {
 }
 
 /// Does it, and reports.
-pub(crate) async fn run(verb: Verb, args: Args, context: &Context) -> anyhow::Result<Exit> {
+pub(crate) async fn run<S: Select>(verb: Verb, args: Args<S>, context: &Context) -> anyhow::Result<Exit> {
     if args.selectors.is_empty() == args.filter.is_empty() {
         let word = verb.word();
         return Err(Failure::usage(format!(
@@ -102,7 +112,7 @@ pub(crate) async fn run(verb: Verb, args: Args, context: &Context) -> anyhow::Re
     report(verb, &acted, args.dry_run, context)
 }
 
-fn no_match(args: &Args, what: &str) -> anyhow::Result<Exit> {
+fn no_match<S: Select>(args: &Args<S>, what: &str) -> anyhow::Result<Exit> {
     match args.allow_empty {
         true => Ok(Exit::Ok),
         false => Err(Failure::because(Exit::NoMatch, format!("{what} (see what there is: taskq ls)"))),
@@ -126,38 +136,39 @@ fn confirm(verb: Verb, would: &[Acted], context: &Context) -> anyhow::Result<()>
     }
 }
 
-/// `would retry 812 tasks in 3 jobs (43: 800, 39: 11, 12: 1)`
+/// `would retry 812 tasks of 3 jobs (43: 800, 39: 11, 12: 1)`; `removed 1 job with 3 tasks (7: 3)`
 fn summary(verb: Verb, acted: &[Acted], dry_run: bool) -> String {
     const NAMED: usize = 5;
     let fine: Vec<&Acted> = acted.iter().filter(|one| one.error_code == 0).collect();
-    let tasks: u64 = fine.iter().map(|one| u64::from(one.tasks)).sum();
+    let tasks = counted(fine.iter().map(|one| u64::from(one.tasks)).sum(), "task");
+    let jobs = counted(fine.len() as u64, "job");
     let mut named: Vec<String> =
         fine.iter().take(NAMED).map(|one| format!("{}: {}", one.job_id, one.tasks)).collect();
     if fine.len() > NAMED {
         named.push(format!("{} more", fine.len() - NAMED));
     }
-    let plural = |count: u64| if count == 1 { "" } else { "s" };
-    let would = if dry_run { "would " } else { "" };
-    let jobs = fine.len() as u64;
-    format!(
-        "{would}{} {tasks} task{} in {jobs} job{} ({})",
-        verb.word(),
-        plural(tasks),
-        plural(jobs),
-        named.join(", ")
-    )
+    let what = match verb {
+        Verb::Cancel | Verb::Retry | Verb::Pause | Verb::Resume => format!("{tasks} of {jobs}"),
+        Verb::Remove => format!("{jobs} with {tasks}"),
+    };
+    let act = if dry_run { format!("would {}", verb.word()) } else { verb.done().to_owned() };
+    format!("{act} {what} ({})", named.join(", "))
+}
+
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn report(verb: Verb, acted: &[Acted], dry_run: bool, context: &Context) -> anyhow::Result<Exit> {
     // Failures are data for programs; people get them as errors below.
-    let json = matches!(context.screen.format, Format::Json | Format::Jsonl);
+    let json = context.screen.format.is_json();
     let shown = acted.iter().filter(|one| json || one.error_code == 0);
     let rows: Vec<ActedView> = shown.map(|one| ActedView::new(verb, one, dry_run)).collect();
     if json || !rows.is_empty() {
         output::rows(&context.screen, &rows)?;
     }
-    if dry_run {
-        context.say(&summary(verb, acted, true));
+    if !rows.is_empty() && acted.iter().any(|one| one.error_code == 0) {
+        context.say(&summary(verb, acted, dry_run));
     }
     let mut exit = Exit::Ok;
     for one in acted.iter().filter(|one| one.error_code != 0) {
@@ -215,5 +226,21 @@ impl View for ActedView {
 
     fn id(&self) -> String {
         self.new_job.unwrap_or(self.job).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_counts_jobs_and_tasks_but_no_failures() {
+        let acted = |job_id, tasks, error_code| Acted { job_id, tasks, error_code, ..Acted::default() };
+        let some = [acted(43, 800, 0), acted(39, 1, 0), acted(12, 0, 5)];
+        assert_eq!(summary(Verb::Retry, &some, true), "would retry 801 tasks of 2 jobs (43: 800, 39: 1)");
+        assert_eq!(summary(Verb::Remove, &some[1..], false), "removed 1 job with 1 task (39: 1)");
+        let many: Vec<Acted> = (1..=7).map(|job| acted(job, 2, 0)).collect();
+        let said = summary(Verb::Cancel, &many, false);
+        assert_eq!(said, "cancelled 14 tasks of 7 jobs (1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 2 more)");
     }
 }

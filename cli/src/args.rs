@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cmd;
 use crate::context::Context;
 use crate::exit::{self, Exit};
-use crate::output::Format;
+use crate::output::{self, Format};
 use crate::screen::{Screen, When, Wishes};
 
 /// Submits commands to a taskq coordinator, and shows what became of them.
@@ -128,6 +128,7 @@ pub(crate) fn command() -> clap::Command {
 
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Exit {
+    output::refuse_closed_stdout();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

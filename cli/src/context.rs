@@ -2,9 +2,9 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use taskq_client::model::{Filter as WireFilter, JobTasks, Span as WireSpan, State};
+use taskq_client::model::{Filter as WireFilter, JobTasks, Span as WireSpan};
 use taskq_client::{Access, Client, JobId, Options, Sources, Trouble};
 use tokio::sync::OnceCell;
 
@@ -12,9 +12,9 @@ use crate::args::Global;
 use crate::clock::UnixMs;
 use crate::embed::Embedded;
 use crate::exit::{Exit, Failure};
-use crate::filter::{Filter, StateName};
+use crate::filter::Filter;
 use crate::screen::Screen;
-use crate::select::{JobRef, Selector, Span, Typed};
+use crate::select::{JobRef, Select, Span, Typed};
 
 /// Handed to every command.
 pub(crate) struct Context {
@@ -57,11 +57,13 @@ impl Context {
                 access_file: self.global.access.clone(),
             })?,
         };
-        let quiet = self.screen.quiet;
-        let on_trouble = move |trouble: &Trouble| match trouble {
-            _ if quiet => {}
-            Trouble::Lost { error, .. } => eprint_line(&format!("taskq: no answer ({error}); trying again")),
-            Trouble::Back => eprint_line("taskq: the coordinator is back"),
+        let (quiet, told) = (self.screen.quiet, Mutex::new(None));
+        let on_trouble = move |trouble: &Trouble| {
+            if let Some(line) = news(trouble, &told)
+                && !quiet
+            {
+                eprint_line(&line);
+            }
         };
         let options = Options { on_trouble: Some(Arc::new(on_trouble)), ..Options::default() };
         Ok(Client::connect_with(&access, options).await?)
@@ -99,13 +101,17 @@ impl Context {
     }
 
     /// Reads `-` from standard input and looks `last` up.
-    pub(crate) async fn choose(&self, client: &Client, typed: &[Typed]) -> anyhow::Result<Vec<Chosen>> {
+    pub(crate) async fn choose<S: Select>(
+        &self,
+        client: &Client,
+        typed: &[Typed<S>],
+    ) -> anyhow::Result<Vec<Chosen>> {
         let mut chosen = Vec::new();
         for typed in typed {
             match typed {
                 Typed::One(selector) => chosen.push(choose_one(client, selector).await?),
                 Typed::Stdin => {
-                    for selector in selectors_of_stdin()? {
+                    for selector in selectors_of_stdin::<S>()? {
                         chosen.push(choose_one(client, &selector).await?);
                     }
                 }
@@ -115,18 +121,34 @@ impl Context {
     }
 }
 
+/// One line when the coordinator stops to answer, and one when it is back; not one for each try.
+fn news(trouble: &Trouble, told: &Mutex<Option<String>>) -> Option<String> {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    match trouble {
+        Trouble::Lost { error, .. } => {
+            // What follows the first line is advice for a command that gives up.
+            let line = format!(
+                "taskq: no answer ({}); trying again",
+                error.lines().next().unwrap_or("the connection broke")
+            );
+            (told.replace(line.clone()).as_ref() != Some(&line)).then_some(line)
+        }
+        Trouble::Back => told.take().map(|_| "taskq: the coordinator is back".to_owned()),
+    }
+}
+
 /// To standard error; that nobody reads it is no reason to stop.
 pub(crate) fn eprint_line(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-async fn choose_one(client: &Client, selector: &Selector) -> anyhow::Result<Chosen> {
-    let job = match selector.job {
+async fn choose_one<S: Select>(client: &Client, selector: &S) -> anyhow::Result<Chosen> {
+    let job = match selector.job() {
         JobRef::Id(id) => JobId(id),
         JobRef::Last { back } => last(client, back).await?,
     };
-    Ok(Chosen { job, tasks: selector.tasks.clone() })
+    Ok(Chosen { job, tasks: selector.tasks().to_vec() })
 }
 
 async fn last(client: &Client, back: u32) -> anyhow::Result<JobId> {
@@ -145,13 +167,13 @@ async fn last(client: &Client, back: u32) -> anyhow::Result<JobId> {
     ))
 }
 
-fn selectors_of_stdin() -> anyhow::Result<Vec<Selector>> {
+fn selectors_of_stdin<S: Select>() -> anyhow::Result<Vec<S>> {
     let mut text = String::new();
     let read = std::io::stdin().lock().read_to_string(&mut text);
     read.map_err(|cause| Failure::io("cannot read selectors from standard input", &cause))?;
     let mut selectors = Vec::new();
     for word in text.split_ascii_whitespace() {
-        selectors.push(word.parse::<Selector>()?);
+        selectors.push(word.parse::<S>()?);
     }
     Ok(selectors)
 }
@@ -171,7 +193,7 @@ pub(crate) fn job_tasks(chosen: &Chosen) -> JobTasks {
 /// To the words of the wire.
 pub(crate) fn wire_filter(filter: &Filter) -> WireFilter {
     WireFilter {
-        states: filter.state.iter().map(|state| wire_state(*state).into()).collect(),
+        states: filter.state.iter().map(|state| i32::from(*state)).collect(),
         queue: filter.queue.clone().unwrap_or_default(),
         labels: filter.label.iter().cloned().collect(),
         name_glob: filter.name.clone().unwrap_or_default(),
@@ -180,16 +202,20 @@ pub(crate) fn wire_filter(filter: &Filter) -> WireFilter {
     }
 }
 
-/// To the words of the wire.
-pub(crate) fn wire_state(state: StateName) -> State {
-    match state {
-        StateName::Blocked => State::Blocked,
-        StateName::Queued => State::Queued,
-        StateName::Running => State::Running,
-        StateName::Backoff => State::Backoff,
-        StateName::Succeeded => State::Succeeded,
-        StateName::Failed => State::Failed,
-        StateName::Cancelled => State::Cancelled,
-        StateName::Skipped => State::Skipped,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_coordinator_is_told_in_one_line_and_once() {
+        let told = Mutex::new(None);
+        let lost = |error: &str| Trouble::Lost { error: error.to_owned(), retry_in: std::time::Duration::ZERO };
+        assert_eq!(news(&Trouble::Back, &told), None, "nobody heard that it was away");
+        let line = news(&lost("not reachable at h:1 (refused)\n  is it running?"), &told).expect("told");
+        assert_eq!(line, "taskq: no answer (not reachable at h:1 (refused)); trying again");
+        assert_eq!(news(&lost("not reachable at h:1 (refused)\n  is it running?"), &told), None);
+        assert!(news(&lost("another reason"), &told).is_some());
+        assert!(news(&Trouble::Back, &told).is_some());
+        assert!(news(&lost("another reason"), &told).is_some(), "again, as it was back");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use taskq_client::model::{STATES, State, state_word};
 
 use crate::clock::UnixMs;
 use crate::quantity;
@@ -16,8 +17,8 @@ pub(crate) struct Filter {
     #[arg(short, long, value_name = "QUEUE")]
     pub(crate) queue: Option<String>,
     /// Jobs in these states
-    #[arg(short, long, value_name = "STATES", value_delimiter = ',', value_enum)]
-    pub(crate) state: Vec<StateName>,
+    #[arg(short, long, value_name = "STATES", value_delimiter = ',', value_parser = state())]
+    pub(crate) state: Vec<State>,
     /// Jobs with this label; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = quantity::pair)]
     pub(crate) label: Vec<(String, String)>,
@@ -32,18 +33,16 @@ pub(crate) struct Filter {
     pub(crate) error_like: Option<String>,
 }
 
-/// States as people type and read them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StateName {
-    Blocked,
-    Queued,
-    Running,
-    Backoff,
-    #[value(alias = "done")]
-    Succeeded,
-    Failed,
-    Cancelled,
-    Skipped,
+/// States as people type and read them. `done` is another word for `succeeded`.
+pub(crate) fn state() -> impl TypedValueParser<Value = State> {
+    let name = |state: State| match state {
+        State::Succeeded => PossibleValue::new(state_word(state)).alias("done"),
+        _ => PossibleValue::new(state_word(state)),
+    };
+    PossibleValuesParser::new(STATES.map(name)).map(|word| {
+        let known = STATES.into_iter().find(|state| state_word(*state) == word);
+        known.unwrap_or(State::Succeeded)
+    })
 }
 
 impl Filter {

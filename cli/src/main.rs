@@ -14,6 +14,7 @@ mod interrupt;
 mod job;
 mod joblog;
 mod output;
+mod plan;
 mod prefix;
 mod progress;
 mod quantity;

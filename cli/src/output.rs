@@ -26,6 +26,16 @@ pub(crate) enum Format {
     Id,
 }
 
+impl Format {
+    /// True if the reader is a program that wants JSON.
+    pub(crate) fn is_json(self) -> bool {
+        match self {
+            Format::Json | Format::Jsonl => true,
+            Format::Table | Format::Tsv | Format::Id => false,
+        }
+    }
+}
+
 /// A list of rows that knows how to show itself.
 pub(crate) trait View: Serialize {
     /// The name of the whole in JSON, as in `taskq.v1.jobs`; the last word is also the key of the rows.
@@ -118,8 +128,21 @@ fn key_of(schema: &str) -> &str {
     schema.rsplit('.').next().unwrap_or(schema)
 }
 
+/// If standard output was closed from the start, makes writing to it fail: std would lose what is written.
+pub(crate) fn refuse_closed_stdout() {
+    if taskq_worker::stdout_was_closed()
+        && let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full")
+    {
+        // It stays as std left it then.
+        let _ = rustix::stdio::dup2_stdout(full);
+    }
+}
+
 /// The error for a standard output that does not take what is written.
 pub(crate) fn stdout_failed(cause: &io::Error) -> anyhow::Error {
+    if taskq_worker::stdout_was_closed() {
+        return Failure::because(Exit::InputOutput, "cannot write to standard output: it is closed");
+    }
     match cause.kind() {
         io::ErrorKind::BrokenPipe => Failure::because(Exit::ClosedPipe, "standard output was closed"),
         _ => Failure::io("cannot write to standard output", cause),
@@ -152,29 +175,56 @@ fn table(out: &mut Out, screen: &Screen, columns: &[Column], rows: Vec<Vec<Strin
             rows.iter().map(|cells| text::width(&cells[n])).chain([columns[n].title.len()]).max().unwrap_or(0)
         })
         .collect();
-    let layout = layout(columns, &natural, screen.columns);
+    let paint = |title: &str, cell: String| if title == "STATE" { screen.paint.state(&cell) } else { cell };
+    let Some(layout) = layout(columns, &natural, screen.columns) else {
+        return upright(out, screen.columns, columns, &rows, paint);
+    };
     if screen.headers {
         let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
         let header = aligned(columns, &layout, &titles, |_, cell| cell);
         out.line(&screen.paint.bold(&header))?;
     }
     for cells in &rows {
-        let paint =
-            |title: &str, cell: String| if title == "STATE" { screen.paint.state(&cell) } else { cell };
         out.line(&aligned(columns, &layout, cells, paint))?;
     }
     Ok(())
 }
 
-/// The width of each column so that all fit into `available`; `None` leaves a column out.
-fn layout(columns: &[Column], natural: &[usize], available: usize) -> Vec<Option<usize>> {
+/// A line for each cell that is not empty, where not even the most needed columns fit side by side.
+fn upright(
+    out: &mut Out,
+    available: usize,
+    columns: &[Column],
+    rows: &[Vec<String>],
+    paint: impl Fn(&str, String) -> String,
+) -> io::Result<()> {
+    for (n, cells) in rows.iter().enumerate() {
+        if n > 0 {
+            out.line("")?;
+        }
+        for (column, cell) in columns.iter().zip(cells).filter(|(_, cell)| !cell.is_empty()) {
+            let title = format!("{}: ", column.title);
+            let left = available.saturating_sub(text::width(&title));
+            let line = match left {
+                0 => text::fit(&title, available).into_owned(),
+                left => format!("{title}{}", paint(column.title, text::fit(cell, left).into_owned())),
+            };
+            out.line(line.trim_end())?;
+        }
+    }
+    Ok(())
+}
+
+/// The width of each column so that all fit into `available`; `None` leaves a column out, and the whole is `None` if
+/// those that always stay do not fit.
+fn layout(columns: &[Column], natural: &[usize], available: usize) -> Option<Vec<Option<usize>>> {
     let mut widths: Vec<Option<usize>> = natural.iter().map(|width| Some(*width)).collect();
     loop {
         let shown = widths.iter().flatten().count();
         let total = widths.iter().flatten().sum::<usize>() + 2 * shown.saturating_sub(1);
         let excess = total.saturating_sub(available);
         if excess == 0 {
-            return widths;
+            return Some(widths);
         }
         let slack = |n: usize| match widths[n] {
             Some(width) if columns[n].shrinks => width.saturating_sub(NARROWEST.max(columns[n].title.len())),
@@ -189,10 +239,8 @@ fn layout(columns: &[Column], natural: &[usize], available: usize) -> Vec<Option
             continue;
         }
         let leaves = (0..columns.len()).filter(|n| widths[*n].is_some() && columns[*n].expendable > 0);
-        match leaves.max_by_key(|n| columns[*n].expendable) {
-            Some(n) => widths[n] = None,
-            None => return widths,
-        }
+        let leaves = leaves.max_by_key(|n| columns[*n].expendable)?;
+        widths[leaves] = None;
     }
 }
 
@@ -276,12 +324,13 @@ mod tests {
 
     #[test]
     fn a_wide_terminal_shows_all_and_a_narrow_one_cuts_then_drops() {
-        let natural = [3, 20, 7, 40];
-        assert_eq!(layout(&COLUMNS, &natural, 200), [Some(3), Some(20), Some(7), Some(40)]);
-        assert_eq!(layout(&COLUMNS, &natural, 60), [Some(3), Some(20), Some(7), Some(24)]);
-        assert_eq!(layout(&COLUMNS, &natural, 30), [Some(3), Some(8), Some(7), Some(6)]);
-        assert_eq!(layout(&COLUMNS, &natural, 20), [Some(3), Some(6), Some(7), None]);
-        assert_eq!(layout(&COLUMNS, &natural, 5), [Some(3), None, Some(7), None]);
+        let layout = |available| layout(&COLUMNS, &[3, 20, 7, 40], available);
+        assert_eq!(layout(200), Some(vec![Some(3), Some(20), Some(7), Some(40)]));
+        assert_eq!(layout(60), Some(vec![Some(3), Some(20), Some(7), Some(24)]));
+        assert_eq!(layout(30), Some(vec![Some(3), Some(8), Some(7), Some(6)]));
+        assert_eq!(layout(20), Some(vec![Some(3), Some(6), Some(7), None]));
+        assert_eq!(layout(12), Some(vec![Some(3), None, Some(7), None]));
+        assert_eq!(layout(11), None, "what must stay does not fit");
     }
 
     #[test]

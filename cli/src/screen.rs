@@ -23,7 +23,7 @@ pub(crate) struct Screen {
     pub(crate) headers: bool,
     /// Only ids on standard output, no talk on standard error.
     pub(crate) quiet: bool,
-    /// Columns of the terminal; without one, of a very wide one.
+    /// Columns of a table: what COLUMNS says, else those of the terminal, else as many as it takes.
     pub(crate) columns: usize,
     pub(crate) stdout_is_terminal: bool,
     pub(crate) stderr_is_terminal: bool,
@@ -46,16 +46,17 @@ impl Screen {
     pub(crate) fn detect(wishes: Wishes) -> Screen {
         let stdout_is_terminal = std::io::stdout().is_terminal();
         let by_place = if stdout_is_terminal { Format::Table } else { Format::Tsv };
-        let columns = match terminal_size::terminal_size() {
+        let terminal = match terminal_size::terminal_size() {
             Some((terminal_size::Width(columns), _)) if columns > 0 => usize::from(columns),
             _ => 80,
         };
+        // A table that was asked for in a pipe is not cut: there is no edge.
+        let edge = if stdout_is_terminal { terminal } else { usize::MAX };
         Screen {
             format: wishes.format.unwrap_or(if wishes.quiet { Format::Id } else { by_place }),
             headers: wishes.headers,
             quiet: wishes.quiet,
-            // A table that was asked for in a pipe is not cut: there is no edge.
-            columns: if stdout_is_terminal { columns } else { usize::MAX },
+            columns: wished_columns(std::env::var("COLUMNS").ok().as_deref()).unwrap_or(edge),
             stdout_is_terminal,
             stderr_is_terminal: std::io::stderr().is_terminal(),
             stdin_is_terminal: std::io::stdin().is_terminal(),
@@ -71,6 +72,11 @@ impl Screen {
             _ => 80,
         }
     }
+}
+
+/// COLUMNS, where somebody has exported it. What is no width is as good as nothing.
+fn wished_columns(text: Option<&str>) -> Option<usize> {
+    text?.trim().parse().ok().filter(|columns| *columns > 0)
 }
 
 fn colours(when: When, terminal: bool) -> bool {
@@ -142,5 +148,18 @@ impl Symbols {
     /// Between a prefix and a line of output.
     pub(crate) fn bar(self) -> &'static str {
         if self.utf8 { "│" } else { "|" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_a_positive_number_or_nothing() {
+        assert_eq!(wished_columns(Some(" 20 ")), Some(20));
+        for nothing in [None, Some(""), Some("0"), Some("-5"), Some("many"), Some("99999999999999999999999")] {
+            assert_eq!(wished_columns(nothing), None, "{nothing:?}");
+        }
     }
 }

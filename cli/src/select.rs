@@ -1,4 +1,5 @@
-//! How jobs and tasks are named on the command line: `42`, `42.7`, `42.1-5,9`, `last`, `last~1`, `-`.
+//! How jobs and tasks are named on the command line: `42`, `42.7`, `42.1-5,9`, `last`, `last~1`, `-`. A command that
+//! takes whole jobs takes [`WholeJob`], so that no task can reach it.
 //! Parsing only; `last` is looked up in `context.rs`, and `-` is read there from standard input.
 
 use std::fmt;
@@ -12,6 +13,45 @@ pub(crate) struct Selector {
     pub(crate) job: JobRef,
     /// Empty means the whole job.
     pub(crate) tasks: Vec<Span>,
+}
+
+/// A selector that cannot name tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WholeJob(JobRef);
+
+/// What a command may be given: jobs and tasks, or whole jobs.
+pub(crate) trait Select: FromStr<Err = Error> + Clone + Send + Sync + 'static {
+    /// What `--help` says about it.
+    const HELP: &'static str;
+    /// Its job.
+    fn job(&self) -> JobRef;
+    /// Its tasks; empty means the whole job.
+    fn tasks(&self) -> &[Span];
+}
+
+impl Select for Selector {
+    const HELP: &'static str =
+        "Jobs and tasks: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input";
+
+    fn job(&self) -> JobRef {
+        self.job
+    }
+
+    fn tasks(&self) -> &[Span] {
+        &self.tasks
+    }
+}
+
+impl Select for WholeJob {
+    const HELP: &'static str = "Whole jobs: 42, last, last~1, or - to read them from standard input";
+
+    fn job(&self) -> JobRef {
+        self.0
+    }
+
+    fn tasks(&self) -> &[Span] {
+        &[]
+    }
 }
 
 /// Which job.
@@ -33,27 +73,30 @@ pub(crate) struct Span {
 
 /// A selector as typed: standard input stands for many.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Typed {
-    One(Selector),
+pub(crate) enum Typed<S = Selector> {
+    One(S),
     /// `-`: selectors are read from standard input, separated by white space.
     Stdin,
 }
 
 /// What is wrong with a selector, and where. Positions count characters from 1.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error(
-    "bad selector {text:?}: {problem} at position {position} (examples: 42, 42.7, 42.1-5,9, last, last~1, -)"
-)]
-pub(crate) struct Error {
-    text: String,
-    problem: &'static str,
-    position: usize,
+pub(crate) enum Error {
+    #[error(
+        "bad selector {text:?}: {problem} at position {position} (examples: 42, 42.7, 42.1-5,9, last, last~1, -)"
+    )]
+    Malformed { text: String, problem: &'static str, position: usize },
+    #[error(
+        "{text:?} names tasks, but this command takes whole jobs; write {job} (single tasks can be cancelled and \
+         retried: taskq cancel {text})"
+    )]
+    Tasks { text: String, job: JobRef },
 }
 
-impl FromStr for Typed {
+impl<S: Select> FromStr for Typed<S> {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Typed, Error> {
+    fn from_str(text: &str) -> Result<Typed<S>, Error> {
         match text {
             "-" => Ok(Typed::Stdin),
             _ => text.parse().map(Typed::One),
@@ -77,6 +120,17 @@ impl FromStr for Selector {
         match cursor.rest().is_empty() {
             true => Ok(Selector { job, tasks }),
             false => Err(cursor.error("unexpected character")),
+        }
+    }
+}
+
+impl FromStr for WholeJob {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<WholeJob, Error> {
+        match text.parse::<Selector>()? {
+            Selector { job, tasks } if tasks.is_empty() => Ok(WholeJob(job)),
+            Selector { job, .. } => Err(Error::Tasks { text: text.to_owned(), job }),
         }
     }
 }
@@ -149,17 +203,23 @@ impl Cursor<'_> {
 
     fn error(&self, problem: &'static str) -> Error {
         let position = self.text[..self.at].chars().count() + 1;
-        Error { text: self.text.to_owned(), problem, position }
+        Error::Malformed { text: self.text.to_owned(), problem, position }
+    }
+}
+
+impl fmt::Display for JobRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JobRef::Id(id) => write!(f, "{id}"),
+            JobRef::Last { back: 0 } => write!(f, "last"),
+            JobRef::Last { back } => write!(f, "last~{back}"),
+        }
     }
 }
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.job {
-            JobRef::Id(id) => write!(f, "{id}")?,
-            JobRef::Last { back: 0 } => write!(f, "last")?,
-            JobRef::Last { back } => write!(f, "last~{back}")?,
-        }
+        write!(f, "{}", self.job)?;
         for (n, span) in self.tasks.iter().enumerate() {
             f.write_str(if n == 0 { "." } else { "," })?;
             match span.first == span.last {
@@ -181,7 +241,7 @@ mod tests {
             let selector: Selector = text.parse().expect(text);
             assert_eq!(selector.to_string(), text);
         }
-        assert_eq!("-".parse(), Ok(Typed::Stdin));
+        assert_eq!("-".parse(), Ok(Typed::<Selector>::Stdin));
         assert_eq!(
             "42.1-5,9".parse(),
             Ok(Selector {
@@ -210,7 +270,21 @@ mod tests {
             ("-1", 1),
         ] {
             let error = text.parse::<Selector>().expect_err(text);
-            assert_eq!(error.position, position, "{text:?}: {error}");
+            let named = format!(" at position {position} ");
+            assert!(error.to_string().contains(&named), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_whole_job_has_no_tasks() {
+        for (text, job) in
+            [("42", JobRef::Id(42)), ("last", JobRef::Last { back: 0 }), ("last~1", JobRef::Last { back: 1 })]
+        {
+            assert_eq!(text.parse(), Ok(WholeJob(job)));
+        }
+        let error = "last~1.3-4".parse::<WholeJob>().expect_err("tasks");
+        assert_eq!(error, Error::Tasks { text: "last~1.3-4".to_owned(), job: JobRef::Last { back: 1 } });
+        assert!(error.to_string().contains("write last~1"), "{error}");
+        assert!("42x".parse::<WholeJob>().is_err());
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use taskq_client::Elements;
+use taskq_template::Template;
 use thiserror::Error;
 
 use self::array::Array;
@@ -27,6 +28,11 @@ pub(crate) enum Error {
     Line { path: PathBuf, line: usize, problem: String },
     #[error("{}: {problem}", .path.display())]
     File { path: PathBuf, problem: String },
+    #[error(
+        "{}, line {line} lacks the key {key:?}, which the command uses; write it as null if it is to be empty",
+        .path.display()
+    )]
+    Key { path: PathBuf, line: usize, key: String },
     #[error("`{0}` needs values after it")]
     NoValues(&'static str),
     #[error("standard input can be the source of one option only")]
@@ -54,7 +60,8 @@ pub(crate) struct Args {
     /// One task per record of a CSV file; its header names the fields for {name}
     #[arg(long, value_name = "FILE")]
     csv: Vec<PathBuf>,
-    /// One task per line of JSON; keys are the fields for {name}, {user.id} for nested ones
+    /// One task per line of JSON; keys are the fields for {name}, {user.id} for nested ones;
+    /// those that the command uses must be in each line
     #[arg(long, value_name = "FILE")]
     jsonl: Vec<PathBuf>,
     #[arg(
@@ -70,9 +77,10 @@ pub(crate) struct Args {
 
 impl Args {
     /// Reads everything, in this order: `trailing` (from `:::`), lines, NUL records, CSV, JSON, ranges.
-    pub(crate) fn read(&self, trailing: Vec<Trailing>) -> Result<Elements, Error> {
+    pub(crate) fn read(&self, trailing: Vec<Trailing>) -> Result<Values, Error> {
         let mut files = Files::default();
         let mut elements = Elements::new();
+        let mut gaps = Vec::new();
         for one in trailing {
             elements = match one {
                 Trailing::Values(values) => elements.items(values.iter().map(|value| value.as_bytes())),
@@ -89,12 +97,18 @@ impl Args {
             elements = elements.source(format::csv_records(path, &files.read(path)?)?);
         }
         for path in &self.jsonl {
-            elements = elements.source(format::json_lines(path, &files.read(path)?)?);
+            let (source, missing) = format::json_lines(path, &files.read(path)?)?;
+            let before = elements.columns().len();
+            let gap =
+                |lacks: format::Missing| Gap { column: before + lacks.column, path: path.clone(), lacks };
+            gaps.extend(missing.into_iter().map(gap));
+            elements = elements.source(source);
         }
         for array in &self.array {
             elements = elements.range(array.first, array.step, array.count);
         }
-        Ok(if self.zip { elements.zip() } else { elements })
+        let elements = if self.zip { elements.zip() } else { elements };
+        Ok(Values { elements, gaps })
     }
 
     /// True if one of them is standard input.
@@ -106,6 +120,34 @@ impl Args {
     /// The `%PARALLEL` of `--array`: the smallest one counts.
     pub(crate) fn max_parallel(&self) -> Option<u32> {
         self.array.iter().filter_map(|array| array.parallel).min()
+    }
+}
+
+/// What the sources gave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Values {
+    pub(crate) elements: Elements,
+    gaps: Vec<Gap>,
+}
+
+/// A line of JSON that lacks what others have.
+#[derive(Clone, Debug)]
+struct Gap {
+    /// Among those of all sources.
+    column: usize,
+    path: PathBuf,
+    lacks: format::Missing,
+}
+
+impl Values {
+    /// A line may lack what the command does not use.
+    pub(crate) fn check(&self, template: &Template) -> Result<(), Error> {
+        match self.gaps.iter().find(|gap| template.uses_column(gap.column)) {
+            Some(Gap { path, lacks, .. }) => {
+                Err(Error::Key { path: path.clone(), line: lacks.line, key: lacks.key.clone() })
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is said at the end of a job: how a task ended in a few words, and the line with the next steps.
 
-use taskq_client::model::{Job, Outcome, State, Task, outcome};
+use taskq_client::model::{Job, Outcome, State, Task, outcome, state_word};
 
 use crate::screen::Screen;
 use crate::text;
@@ -27,9 +27,15 @@ pub(crate) fn how(outcome: &Outcome) -> String {
 }
 
 /// `✗ job 42 failed: exit 1 after 2.1s on w1 (attempt 1/1)   logs: taskq logs 42   retry: taskq retry 42`
+///
+/// Why a program could not be executed takes several lines.
 pub(crate) fn of_single(screen: &Screen, job: &Job, task: &Task) -> String {
     let id = job.id;
     let outcome = task.outcome.clone().unwrap_or_default();
+    let steps = format!("logs: taskq logs {id}   retry: taskq retry {id}");
+    if task.state() == State::Failed && outcome.kind() == outcome::Kind::CannotExecute {
+        return format!("{}\n  {steps}", not_executed(screen, job, &outcome));
+    }
     let word = if task.state() == State::Cancelled { "was cancelled" } else { "failed" };
     let mut line = format!("{} job {id} {word}", screen.symbols.cross());
     if task.state() != State::Cancelled {
@@ -41,22 +47,50 @@ pub(crate) fn of_single(screen: &Screen, job: &Job, task: &Task) -> String {
     if !outcome.worker.is_empty() {
         line.push_str(&format!(" on {}", text::visible(&outcome.worker)));
     }
-    let attempts =
-        job.spec.as_ref().and_then(|spec| spec.retry.as_ref()).map_or(1, |retry| retry.max_attempts);
-    line.push_str(&format!(" (attempt {}/{})", outcome.attempt.max(1), attempts.max(outcome.attempt).max(1)));
-    line.push_str(&format!("   logs: taskq logs {id}   retry: taskq retry {id}"));
+    line.push_str(&format!(" {}   {steps}", attempt(job, &outcome)));
     line
+}
+
+/// The program, the worker and the reason, each on its line: a long PATH must not drown them.
+fn not_executed(screen: &Screen, job: &Job, outcome: &Outcome) -> String {
+    let command = job.spec.as_ref().and_then(|spec| spec.command.as_ref());
+    let program = match command {
+        Some(command) if command.shell => "/bin/sh",
+        Some(command) => command.argv.first().map_or("", String::as_str),
+        None => "",
+    };
+    // The worker says its name first; here it has its own line.
+    let said = format!("worker {}: ", outcome.worker);
+    let reason = outcome.message.strip_prefix(&said).unwrap_or(&outcome.message);
+    format!(
+        "{} job {} failed: cannot execute {}\n  program: {}\n  worker:  {}\n  reason:  {}",
+        screen.symbols.cross(),
+        job.id,
+        attempt(job, outcome),
+        text::visible(program),
+        text::visible(&outcome.worker),
+        text::visible(reason),
+    )
+}
+
+/// `(attempt 1/3)`
+fn attempt(job: &Job, outcome: &Outcome) -> String {
+    let most = job.spec.as_ref().and_then(|spec| spec.retry.as_ref()).map_or(1, |retry| retry.max_attempts);
+    format!("(attempt {}/{})", outcome.attempt.max(1), most.max(outcome.attempt).max(1))
 }
 
 /// The same for a job of many tasks; nothing if all succeeded.
 pub(crate) fn of_many(screen: &Screen, job: &Job) -> Option<String> {
     let counts = job.counts.unwrap_or_default();
-    let mut parts = Vec::new();
-    for (count, word) in
-        [(counts.failed, "failed"), (counts.cancelled, "cancelled"), (counts.skipped, "skipped")]
-    {
+    let (mut parts, mut states) = (Vec::new(), Vec::new());
+    for (count, state) in [
+        (counts.failed, State::Failed),
+        (counts.cancelled, State::Cancelled),
+        (counts.skipped, State::Skipped),
+    ] {
         if count > 0 {
-            parts.push(format!("{count} {word}"));
+            parts.push(format!("{count} {}", state_word(state)));
+            states.push(state_word(state));
         }
     }
     if parts.is_empty() {
@@ -64,15 +98,57 @@ pub(crate) fn of_many(screen: &Screen, job: &Job) -> Option<String> {
     }
     let (id, total) = (job.id, counts.total);
     Some(format!(
-        "{} job {id}: {} of {total} tasks   which: taskq tasks {id} -s failed   retry: taskq retry {id}",
+        "{} job {id}: {} of {total} tasks   which: taskq tasks {id} -s {}   retry: taskq retry {id}",
         screen.symbols.cross(),
         parts.join(", "),
+        states.join(","),
     ))
 }
 
 #[cfg(test)]
 mod tests {
+    use taskq_client::model::{Command, Counts, JobSpec};
+
     use super::*;
+    use crate::screen::{When, Wishes};
+
+    fn screen() -> Screen {
+        Screen::detect(Wishes { format: None, headers: true, quiet: false, color: When::Never })
+    }
+
+    #[test]
+    fn the_hint_names_the_states_that_there_are() {
+        let counts = |failed, cancelled| Counts { total: 9, failed, cancelled, ..Counts::default() };
+        let said = |counts| of_many(&screen(), &Job { id: 42, counts: Some(counts), ..Job::default() });
+        assert!(said(counts(0, 3)).expect("cancelled").contains(" taskq tasks 42 -s cancelled "));
+        assert!(said(counts(2, 3)).expect("both").contains(" taskq tasks 42 -s failed,cancelled "));
+        assert_eq!(said(counts(0, 0)), None);
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_executed_is_told_line_by_line() {
+        let command = Command { argv: vec!["nope".into(), "-v".into()], ..Command::default() };
+        let spec = JobSpec { command: Some(command), ..JobSpec::default() };
+        let outcome = Outcome {
+            kind: outcome::Kind::CannotExecute.into(),
+            worker: "w1".into(),
+            message: "worker w1: program \"nope\" not found on PATH (/bin)".into(),
+            ..Outcome::default()
+        };
+        let job = Job { id: 42, spec: Some(spec), ..Job::default() };
+        let task = Task { state: State::Failed.into(), outcome: Some(outcome), ..Task::default() };
+        let said = of_single(&screen(), &job, &task);
+        let lines: Vec<&str> = said.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "  program: nope",
+                "  worker:  w1",
+                "  reason:  program \"nope\" not found on PATH (/bin)",
+                "  logs: taskq logs 42   retry: taskq retry 42"
+            ]
+        );
+    }
 
     #[test]
     fn ends_have_words() {

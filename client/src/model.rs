@@ -18,6 +18,35 @@ pub fn is_terminal(state: State) -> bool {
     }
 }
 
+/// The states that a job or task can be in, in the order in which they come.
+pub const STATES: [State; 8] = [
+    State::Blocked,
+    State::Queued,
+    State::Running,
+    State::Backoff,
+    State::Succeeded,
+    State::Failed,
+    State::Cancelled,
+    State::Skipped,
+];
+
+/// The word for a state: what people read and type, and what is written into files.
+#[must_use]
+pub fn state_word(state: State) -> &'static str {
+    match state {
+        State::Unspecified => "unknown",
+        State::Blocked => "blocked",
+        State::Queued => "queued",
+        State::Running => "running",
+        State::Backoff => "backoff",
+        State::Succeeded => "succeeded",
+        State::Failed => "failed",
+        State::Cancelled => "cancelled",
+        State::Skipped => "skipped",
+        State::Expired => "expired",
+    }
+}
+
 /// Whole jobs, to be acted on.
 #[must_use]
 pub fn select(ids: impl IntoIterator<Item = JobId>) -> Selection {

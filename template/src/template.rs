@@ -91,6 +91,17 @@ impl Template {
         self.uses_placeholders
     }
 
+    /// Whether the values of a column, from 0, reach the command.
+    #[must_use]
+    pub fn uses_column(&self, column: usize) -> bool {
+        let uses = |part: &Part| match part {
+            Part::Value(Placeholder::Items(_), _) => column < self.columns,
+            Part::Value(Placeholder::Column(used, _), _) => *used == column,
+            Part::Value(_, _) | Part::Text(_) => false,
+        };
+        self.arguments.iter().flatten().any(uses)
+    }
+
     /// The arguments of one run; for a shell template the one script.
     #[must_use]
     pub fn expand<F: AsRef<[u8]>>(&self, values: &Values<'_, F>) -> Vec<Vec<u8>> {

@@ -38,4 +38,5 @@ mod sys;
 mod worker;
 
 pub use config::{Args, Config, LogFormat, OnLeaseLost};
+pub use sys::stdout_was_closed;
 pub use worker::{Error, run, run_until};

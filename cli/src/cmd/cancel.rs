@@ -3,6 +3,7 @@
 use crate::act::{self, Verb};
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::select::Selector;
 
 /// Cancel jobs or tasks
 ///
@@ -16,7 +17,7 @@ use crate::exit::Exit;
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    what: act::Args,
+    what: act::Args<Selector>,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {

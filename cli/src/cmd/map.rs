@@ -2,24 +2,24 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::builder::ValueHint;
-use taskq_client::model::{Span, State, Task};
-use taskq_client::{Client, Elements, InOrder, JobHandle, Results, ResultsQuery};
+use taskq_client::model::Span;
 
-use crate::attach;
-use crate::context::{self, Context};
-use crate::exit::{self, Exit, Failure};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
-use crate::joblog::{Earlier, Line, Writer};
+use crate::joblog::{Earlier, Writer};
+use crate::plan::{Flags, Plan};
 use crate::progress::{self, Progress};
 use crate::sources;
-use crate::{job, output, text, verdict, words};
+use crate::{job, text, words};
 
-use super::submit::{Expansion, read_elements};
+use self::attached::Attached;
 
 mod again;
+mod attached;
+mod misplaced;
 mod write;
 
 /// Run a command once per element and print the outputs in order
@@ -28,6 +28,9 @@ mod write;
 /// without a shell (-c asks for one). Placeholders: {} the element, {.} without extension, {/} file name, {//}
 /// directory, {/.} file name without extension, {#} number from 1, {%} slot, {1} {2} of several sources, {name} of a
 /// CSV or JSON field. Without a placeholder the element is appended.
+///
+/// With -o jsonl, a line for each task as it ends instead of its output, then one for the job; with --json, the
+/// document of `taskq show` at the end. The outputs are then left to `taskq result`.
 ///
 /// Ctrl-C cancels what has not ended; a second one leaves the job alone.
 #[derive(clap::Args, Debug)]
@@ -86,36 +89,34 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     if let (Some(path), true) = (&args.resume_failed, args.template.is_empty()) {
         return again::run(&args, path, context).await;
     }
+    misplaced::check(&args.template)?;
+    let flags = Flags { job: &args.job, many: &args.many, sources: &args.sources };
     let shell = args.job.shell();
     let (template, trailing) = sources::split(args.template.clone())?;
     let argv = template_words(job::argv(template, shell)?, shell)?;
-    let elements = read_elements(&args.sources, &args.job, trailing).await?;
-    if elements.is_empty() {
-        return Err(Failure::usage(
-            "there is nothing to map over; add elements: `::: a b c`, `:::: FILE`, --each-line FILE, --array 1-10",
-        ));
+    let plan = Plan::read(&flags, argv, trailing).await?;
+    if plan.elements.is_empty() {
+        let hint = misplaced::hint(&args.template).unwrap_or_default();
+        return Err(Failure::usage(format!(
+            "there is nothing to map over; add elements: `::: a b c`, `:::: FILE`, --each-line FILE, --array 1-10{hint}"
+        )));
     }
-    let expansion = Expansion::new(&argv, shell, &elements)?;
-    let left = left_to_do(&args, &elements, &expansion)?;
+    let left = left_to_do(&args, &plan)?;
     let tasks: u64 = left.iter().map(|span| u64::from(span.count)).sum();
     if tasks == 0 {
         context.say("taskq: nothing to do");
         return Ok(Exit::Ok);
     }
     if args.dry_run {
-        return print_commands(&elements, &expansion, &left);
+        plan.print(&context.screen, left.iter().flat_map(|span| span.first..span.first + span.count))?;
+        return Ok(Exit::Ok);
     }
     let joblog = match (&args.joblog, args.resumes()) {
         (_, Some(path)) => Some(Writer::open(path, true)?),
         (Some(path), None) => Some(Writer::open(path, false)?),
         (None, None) => None,
     };
-    let many = job::Many {
-        max_parallel: args.many.max_parallel.or(args.sources.max_parallel()),
-        ..args.many.clone()
-    };
-    let builder = args.job.builder(argv, &many, elements.clone())?;
-    builder.check()?;
+    let builder = plan.builder(&flags)?;
     let client = context.client().await?;
     let mut interrupts = Interrupts::listen()?;
     let mut spec = client.prepare(builder).await?;
@@ -130,7 +131,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let attached = Attached {
         context,
         client: &client,
-        commands: &|index| expansion.command(&elements, index),
+        commands: &|index| plan.command(index),
         progress: Progress::new(args.progress, &context.screen, id.to_string()),
         joblog,
     };
@@ -147,8 +148,8 @@ fn template_words(argv: Vec<String>, shell: bool) -> anyhow::Result<Vec<String>>
 }
 
 /// The elements that are to run: all, or what an earlier run has left.
-fn left_to_do(args: &Args, elements: &Elements, expansion: &Expansion) -> anyhow::Result<Vec<Span>> {
-    let total = elements.total()?;
+fn left_to_do(args: &Args, plan: &Plan) -> anyhow::Result<Vec<Span>> {
+    let total = plan.total()?;
     let Some(path) = args.resumes() else {
         return Ok(if total == 0 { vec![] } else { vec![Span { first: 0, count: total }] });
     };
@@ -162,7 +163,7 @@ fn left_to_do(args: &Args, elements: &Elements, expansion: &Expansion) -> anyhow
                 path.display()
             ))
         })?;
-        let command = expansion.command(elements, index)?;
+        let command = plan.command(index)?;
         if let Some(logged) = earlier.other_command(seq, &command) {
             return Err(Failure::usage(format!(
                 "{} says that element {seq} was `{logged}`, but now it is `{}`; use another --joblog for another map",
@@ -179,142 +180,6 @@ fn left_to_do(args: &Args, elements: &Elements, expansion: &Expansion) -> anyhow
         left.push(Span { first: next, count: total - next });
     }
     Ok(left)
-}
-
-fn print_commands(elements: &Elements, expansion: &Expansion, left: &[Span]) -> anyhow::Result<Exit> {
-    let mut out = output::Out::new();
-    for index in left.iter().flat_map(|span| span.first..span.first + span.count) {
-        out.line(&expansion.command(elements, index)?).map_err(|cause| output::stdout_failed(&cause))?;
-    }
-    out.flush().map_err(|cause| output::stdout_failed(&cause))?;
-    Ok(Exit::Ok)
-}
-
-/// A map that runs.
-struct Attached<'a> {
-    context: &'a Context,
-    client: &'a Client,
-    /// The command of an element, as one would type it.
-    commands: &'a (dyn Fn(u32) -> anyhow::Result<String> + Sync),
-    progress: Progress,
-    joblog: Option<Writer>,
-}
-
-impl Attached<'_> {
-    /// Prints and logs until all has ended.
-    async fn collect(
-        mut self,
-        handle: &JobHandle,
-        unordered: bool,
-        interrupts: &mut Interrupts,
-    ) -> anyhow::Result<Exit> {
-        let query = ResultsQuery { cursor: 0, with_output: unordered, follow: true };
-        let mut ends: Option<Results> = Some(handle.results(query));
-        let mut in_order: Option<InOrder> = match unordered {
-            true => None,
-            false => Some(handle.results_in_order(ResultsQuery { with_output: true, ..query }).await?),
-        };
-        let mut beat = tokio::time::interval(Duration::from_millis(250));
-        let mut interrupted = false;
-        while ends.is_some() || in_order.is_some() {
-            tokio::select! {
-                end = async { ends.as_mut()?.next().await }, if ends.is_some() => match end {
-                    Some(end) => {
-                        let task = end?.task;
-                        self.ended(&task)?;
-                        if unordered {
-                            self.print(&task, handle).await?;
-                        }
-                    }
-                    None => ends = None,
-                },
-                task = async { in_order.as_mut()?.next().await }, if in_order.is_some() => match task {
-                    Some(task) => self.print(&task?, handle).await?,
-                    None => in_order = None,
-                },
-                _ = beat.tick() => {
-                    if let Some(joblog) = &mut self.joblog {
-                        joblog.flush()?;
-                    }
-                    let job = handle.job().await?;
-                    self.progress.update(&job.counts.unwrap_or_default());
-                }
-                () = interrupts.next() => {
-                    self.progress.hide();
-                    if interrupted {
-                        attach::say_detached(self.context, handle.id());
-                        return Ok(Exit::Interrupted);
-                    }
-                    interrupted = true;
-                    self.context.say(&format!("taskq: cancelling job {}; Ctrl-C again to leave it alone", handle.id()));
-                    handle.cancel().await?;
-                }
-            }
-        }
-        if let Some(joblog) = &mut self.joblog {
-            joblog.flush()?;
-        }
-        self.progress.hide();
-        let job = handle.job().await?;
-        if let Some(line) = verdict::of_many(&self.context.screen, &job) {
-            self.context.say(&line);
-        }
-        Ok(if interrupted { Exit::Interrupted } else { exit::of_jobs([&job]) })
-    }
-
-    /// One more end, in the order in which they happen.
-    fn ended(&mut self, task: &Task) -> anyhow::Result<()> {
-        if self.joblog.is_none() && task.state() == State::Succeeded {
-            return Ok(());
-        }
-        let command = (self.commands)(task.index)?;
-        if task.state() == State::Failed && !self.context.screen.quiet {
-            let how = task.outcome.as_ref().map(verdict::how).unwrap_or_default();
-            self.progress.hide();
-            context::eprint_line(&format!(
-                "{} task {}.{} failed: {}   {}",
-                self.context.screen.symbols.cross(),
-                task.job_id,
-                task.index,
-                text::visible(&how),
-                text::visible(&command)
-            ));
-        }
-        if let Some(joblog) = &mut self.joblog {
-            joblog.add(&line_of(task, command))?;
-        }
-        Ok(())
-    }
-
-    /// The output of one task. A reader that went away ends the map as it would end a local program.
-    async fn print(&mut self, task: &Task, handle: &JobHandle) -> anyhow::Result<()> {
-        self.progress.hide();
-        let printed = write::output(self.client, &self.context.screen, task).await;
-        if let Err(error) = &printed
-            && exit::of_error(error) == Exit::ClosedPipe
-        {
-            handle.cancel().await?;
-        }
-        printed
-    }
-}
-
-fn line_of(task: &Task, command: String) -> Line {
-    let outcome = task.outcome.clone().unwrap_or_default();
-    let usage = outcome.usage.unwrap_or_default();
-    Line {
-        seq: u64::from(task.index) + 1,
-        host: if outcome.worker.is_empty() { task.worker.clone() } else { outcome.worker.clone() },
-        start_s: outcome.started_unix_ms as f64 / 1_000.0,
-        runtime_s: usage.wall_us as f64 / 1_000_000.0,
-        exit: outcome.exit_code,
-        signal: outcome.signal,
-        state: crate::view::state_word(task.state()).to_owned(),
-        attempt: task.attempt,
-        job: task.job_id,
-        peak_rss_bytes: usage.peak_rss_bytes,
-        command,
-    }
 }
 
 #[cfg(test)]

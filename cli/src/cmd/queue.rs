@@ -22,11 +22,15 @@ enum Verb {
     /// List queues
     Ls,
     /// Start no further tasks of a queue; what runs goes on. Outlives a restart
+    ///
+    /// The queue may be one that no job has used yet: the jobs that come then wait.
     Pause {
         /// Its name
         name: String,
     },
     /// Let a paused queue go on
+    ///
+    /// One that does not exist is an error (3), with those that do.
     Resume {
         /// Its name
         name: String,

@@ -3,6 +3,7 @@
 use crate::act::{self, Verb};
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::select::Selector;
 
 /// Run failed and cancelled tasks again, as new jobs
 ///
@@ -15,7 +16,7 @@ use crate::exit::Exit;
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    what: act::Args,
+    what: act::Args<Selector>,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {

@@ -12,12 +12,15 @@ use crate::interrupt::Interrupts;
 use crate::job;
 use crate::prefix::Style;
 use crate::progress::{self, Progress};
+use crate::view::Shown;
 
 /// Run one command on a worker and stay with it: its output live, its exit status
 ///
 /// Ctrl-C cancels the job; a second one leaves it alone and ends this command with 130.
 /// The job is durable: it goes on if this command is killed, and `taskq logs last` shows the rest.
 /// Standard input is not passed on unless --stdin asks for it.
+/// Braces are literal here, but for {#} {%} {job} {attempt} {worker}: other placeholders need `submit` or `map`.
+/// With --json, standard output carries the document of `taskq show` at the end; the program's own stays in `taskq result`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
     taskq run -- make test\n  \
@@ -49,6 +52,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     match attach.stay(context, &handle, &mut interrupts, &mut progress).await? {
         Stay::Ended(job) => {
             let exit = attach::conclude(context, &client, &job).await?;
+            Shown::print_ended(&context.screen, &client, *job).await?;
             Ok(if args.exit_zero { Exit::Ok } else { exit })
         }
         Stay::Interrupted | Stay::TimedOut => {
@@ -66,7 +70,8 @@ pub(crate) fn live(context: &Context, prefix: bool) -> Style {
     Style {
         prefix,
         raw: !prefix,
-        stdout: true,
+        // With --json it carries the document of the end.
+        stdout: !screen.format.is_json(),
         stderr: true,
         stdout_is_terminal: screen.stdout_is_terminal,
         stderr_is_terminal: screen.stderr_is_terminal,

@@ -4,16 +4,18 @@ use std::ffi::OsString;
 
 use clap::builder::ValueHint;
 use serde::Serialize;
-use taskq_client::Elements;
+use taskq_client::{Client, JobHandle};
 
 use crate::attach::{self, Attach, Stay};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
-use crate::output;
+use crate::job;
+use crate::output::{self, Format};
+use crate::plan::{Flags, Plan};
 use crate::progress::{self, Progress};
-use crate::sources::{self, Trailing};
-use crate::{job, words};
+use crate::sources;
+use crate::view::Shown;
 
 use super::run::live;
 
@@ -21,7 +23,10 @@ use super::run::live;
 ///
 /// With sources (--each-line, --array, `:::`, ...) the job has one task per element. Placeholders are filled in on the
 /// worker, straight into the arguments, without a shell: {} {.} {/} {//} {/.} {#} {%} {1} {name} {job} {attempt}
-/// {worker}. Without a placeholder the element is appended.
+/// {worker}. Without a placeholder the element is appended. Without sources, other words in braces are literal, so
+/// that `find . -exec rm {} +` is what it looks like.
+///
+/// With --json and --wait, the document of `taskq show` when the job has ended.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
     taskq submit --name nightly -- ./backup.sh\n  \
@@ -64,45 +69,68 @@ impl Args {
     }
 }
 
+/// How many commands a dry run shows.
+const SHOWN: u32 = 10;
+
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
-    let waits = args.waits();
-    let (command, trailing) = sources::split(args.command)?;
+    let flags = Flags { job: &args.job, many: &args.many, sources: &args.sources };
+    let (command, trailing) = sources::split(args.command.clone())?;
     let argv = job::argv(command, args.job.shell())?;
-    let elements = read_elements(&args.sources, &args.job, trailing).await?;
-    let many =
-        job::Many { max_parallel: args.many.max_parallel.or(args.sources.max_parallel()), ..args.many };
+    let plan = Plan::read(&flags, argv, trailing).await?;
+    let total = plan.total()?;
     if args.dry_run {
-        return dry_run(context, &argv, args.job.shell(), &elements);
+        plan.print(&context.screen, 0..total.min(SHOWN))?;
+        if total > SHOWN {
+            context.say(&format!("... and {} more", total - SHOWN));
+        }
+        return Ok(Exit::Ok);
     }
-    if elements.total()? == 0 {
+    if total == 0 {
         return Err(Failure::because(Exit::NoMatch, "the sources have no elements; nothing was submitted"));
     }
-    let total = elements.total()?;
-    let builder = args.job.builder(argv, &many, elements)?;
-    builder.check()?;
+    let builder = plan.builder(&flags)?;
     let client = context.client().await?;
-    let mut interrupts = if waits { Some(Interrupts::listen()?) } else { None };
+    let mut interrupts = if args.waits() { Some(Interrupts::listen()?) } else { None };
     let handle = client.submit(builder).await?;
-    let id = handle.id();
-    let submitted = Submitted { id: id.0, tasks: total };
-    match waits {
-        // Standard output is the tasks' own while they are followed.
-        true if args.follow => context.say(&format!("job {id}")),
-        true | false => output::one(&context.screen, "taskq.v1.submitted", &submitted, &[id.to_string()])?,
+    say_submitted(&args, &Submitted { id: handle.id().0, tasks: total }, context)?;
+    match interrupts.as_mut() {
+        Some(interrupts) => until_ended(&args, total, context, &client, &handle, interrupts).await,
+        None => Ok(Exit::Ok),
     }
-    let Some(interrupts) = interrupts.as_mut() else { return Ok(Exit::Ok) };
+}
+
+/// On standard output, unless that is the tasks' own, or has one document to come.
+fn say_submitted(args: &Args, submitted: &Submitted, context: &Context) -> anyhow::Result<()> {
+    let id = submitted.id;
+    let one_document = args.waits() && context.screen.format == Format::Json;
+    match args.follow || one_document {
+        true => context.say(&format!("job {id}")),
+        false => output::one(&context.screen, "taskq.v1.submitted", submitted, &[id.to_string()])?,
+    }
+    Ok(())
+}
+
+async fn until_ended(
+    args: &Args,
+    total: u32,
+    context: &Context,
+    client: &Client,
+    handle: &JobHandle,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<Exit> {
     let output = args.follow.then(|| live(context, total > 1));
     let attach = Attach { output, owns: false, timeout: None };
-    let mut progress = Progress::new(args.progress, &context.screen, id.to_string());
-    let stay = attach.stay(context, &handle, interrupts, &mut progress).await?;
+    let mut progress = Progress::new(args.progress, &context.screen, handle.id().to_string());
+    let stay = attach.stay(context, handle, interrupts, &mut progress).await?;
     drop(progress);
     match stay {
         Stay::Ended(job) => {
-            let exit = attach::conclude(context, &client, &job).await?;
+            let exit = attach::conclude(context, client, &job).await?;
+            Shown::print_ended(&context.screen, client, *job).await?;
             Ok(if args.exit_zero { Exit::Ok } else { exit })
         }
         Stay::Interrupted | Stay::TimedOut => {
-            attach::say_detached(context, id);
+            attach::say_detached(context, handle.id());
             Ok(Exit::Interrupted)
         }
     }
@@ -112,71 +140,4 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 struct Submitted {
     id: u64,
     tasks: u32,
-}
-
-/// Reads the sources without holding up the runtime: standard input may be a slow pipe.
-pub(crate) async fn read_elements(
-    sources: &sources::Args,
-    job: &job::Args,
-    trailing: Vec<Trailing>,
-) -> anyhow::Result<Elements> {
-    if job.takes_stdin() && sources.takes_stdin() {
-        return Err(sources::Error::StdinTwice.into());
-    }
-    let sources = sources.clone();
-    let read = tokio::task::spawn_blocking(move || sources.read(trailing)).await;
-    Ok(read.map_err(|cause| Failure::because(Exit::Internal, cause.to_string()))??)
-}
-
-/// How many commands a dry run shows.
-const SHOWN: u32 = 10;
-
-fn dry_run(context: &Context, argv: &[String], shell: bool, elements: &Elements) -> anyhow::Result<Exit> {
-    let expansion = Expansion::new(argv, shell, elements)?;
-    let mut out = output::Out::new();
-    let total = elements.total()?;
-    let mut show = || -> anyhow::Result<()> {
-        for index in 0..total.min(SHOWN) {
-            let command = expansion.command(elements, index)?;
-            out.line(&command).map_err(|cause| output::stdout_failed(&cause))?;
-        }
-        out.flush().map_err(|cause| output::stdout_failed(&cause))
-    };
-    show()?;
-    if total > SHOWN {
-        context.say(&format!("... and {} more", total - SHOWN));
-    }
-    Ok(Exit::Ok)
-}
-
-/// Commands as they will run, for people and the job log. What is known on the worker only stays a placeholder.
-pub(crate) struct Expansion {
-    template: taskq_template::Template,
-    shell: bool,
-}
-
-impl Expansion {
-    /// Checks the template.
-    pub(crate) fn new(argv: &[String], shell: bool, elements: &Elements) -> anyhow::Result<Expansion> {
-        let parsed = taskq_template::Template::parse(argv, shell, &elements.columns());
-        Ok(Expansion { template: parsed.map_err(taskq_client::Error::from)?, shell })
-    }
-
-    /// The command of one element, as one would type it in a shell.
-    pub(crate) fn command(&self, elements: &Elements, index: u32) -> anyhow::Result<String> {
-        let fields = if elements.is_empty() { vec![] } else { elements.row(index)? };
-        let argv = self.template.expand(&taskq_template::Values {
-            job: 0,
-            index,
-            attempt: 1,
-            slot: 0,
-            worker: "{worker}",
-            fields: &fields,
-        });
-        let argv: Vec<String> = argv.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-        Ok(match (self.shell, argv.as_slice()) {
-            (true, [script]) => script.clone(),
-            _ => words::join(argv.iter().map(String::as_str)),
-        })
-    }
 }

@@ -1,10 +1,11 @@
 //! `taskq tasks`: the tasks of a job.
 
 use taskq_client::TaskQuery;
+use taskq_client::model::State;
 
-use crate::context::{Context, spans, wire_state};
+use crate::context::{Context, spans};
 use crate::exit::Exit;
-use crate::filter::StateName;
+use crate::filter;
 use crate::output;
 use crate::select::Typed;
 use crate::view::TaskView;
@@ -19,8 +20,8 @@ pub(crate) struct Args {
     #[arg(value_name = "SELECTOR", required = true)]
     selectors: Vec<Typed>,
     /// Tasks in these states
-    #[arg(short, long, value_name = "STATES", value_delimiter = ',', value_enum)]
-    state: Vec<StateName>,
+    #[arg(short, long, value_name = "STATES", value_delimiter = ',', value_parser = filter::state())]
+    state: Vec<State>,
     /// List at most this many tasks
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -34,7 +35,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let limit = if args.all { usize::MAX } else { args.limit as usize };
     let mut rows = Vec::new();
     'jobs: for chosen in context.choose(&client, &args.selectors).await? {
-        let states = args.state.iter().map(|state| wire_state(*state)).collect();
+        let states = args.state.clone();
         let query = TaskQuery { indices: spans(&chosen.tasks), states, with_history: false };
         let mut tasks = client.list_tasks(chosen.job, query).page_size(limit.min(1_000) as u32);
         while let Some(task) = tasks.next().await {

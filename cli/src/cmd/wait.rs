@@ -12,10 +12,12 @@ use crate::interrupt::Interrupts;
 use crate::progress::{self, Progress};
 use crate::quantity;
 use crate::select::Typed;
+use crate::view::Shown;
 use crate::{text, verdict};
 
 /// Wait until jobs or tasks have ended
 ///
+/// With --json, the document of `taskq show` at the end, also after a --timeout.
 /// Ctrl-C stops waiting and leaves the jobs alone.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -54,41 +56,58 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     for one in &chosen {
         client.get(one.job).await?;
     }
+    let exit = for_all(&args, context, &client, &chosen, &mut interrupts).await?;
+    if context.screen.format.is_json() && exit != Exit::Interrupted {
+        print_json(context, &client, &chosen).await?;
+    }
+    Ok(if args.exit_zero && !matches!(exit, Exit::Interrupted | Exit::TimedOut) { Exit::Ok } else { exit })
+}
+
+/// The jobs as they are now: ended, or after a timeout not yet.
+async fn print_json(context: &Context, client: &Client, chosen: &[Chosen]) -> anyhow::Result<()> {
+    let mut shown = Shown::default();
+    for one in chosen {
+        match one.tasks.is_empty() {
+            true => shown.job(client, client.get(one.job).await?).await?,
+            false => shown.tasks(client, one.job, spans(&one.tasks)).await?,
+        }
+    }
+    shown.print(&context.screen)
+}
+
+async fn for_all(
+    args: &Args,
+    context: &Context,
+    client: &Client,
+    chosen: &[Chosen],
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<Exit> {
     let deadline = args.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
     let mut exits = Vec::new();
-    for one in &chosen {
+    for one in chosen {
         let timeout =
             deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
-        let exit = match one.tasks.is_empty() {
-            true => whole_job(&args, context, &client, one, timeout, &mut interrupts).await?,
-            false => some_tasks(context, &client, one, timeout, &mut interrupts).await?,
+        let ended = match one.tasks.is_empty() {
+            true => whole_job(args, context, client, one, timeout, interrupts).await?,
+            false => some_tasks(context, client, one, timeout, interrupts).await?,
         };
-        if matches!(exit, Ended::Not(_)) {
-            return Ok(exit.into_exit());
+        match ended {
+            Ended::Yes(exit) => exits.push(exit),
+            Ended::Not(exit) => return Ok(exit),
         }
-        exits.push(exit.into_exit());
     }
-    let exit = match exits.as_slice() {
+    Ok(match exits.as_slice() {
         [one] => *one,
         many if many.iter().all(|exit| *exit == Exit::Ok) => Exit::Ok,
         many if many.iter().all(|exit| matches!(exit, Exit::Ok | Exit::Cancelled)) => Exit::Cancelled,
         _ => Exit::TasksFailed,
-    };
-    Ok(if args.exit_zero { Exit::Ok } else { exit })
+    })
 }
 
 /// Whether the waiting itself came to its end.
 enum Ended {
     Yes(Exit),
     Not(Exit),
-}
-
-impl Ended {
-    fn into_exit(self) -> Exit {
-        match self {
-            Ended::Yes(exit) | Ended::Not(exit) => exit,
-        }
-    }
 }
 
 async fn whole_job(

@@ -50,10 +50,20 @@ pub(super) fn csv_records(path: &Path, bytes: &[u8]) -> Result<Source, Error> {
     Ok(source)
 }
 
-/// The keys of all objects together are the columns; what an object lacks is empty.
-pub(super) fn json_lines(path: &Path, bytes: &[u8]) -> Result<Source, Error> {
+/// A key that an object lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// Which column it would have filled, from 0.
+    pub(super) column: usize,
+    pub(super) key: String,
+    /// The first line without it, from 1.
+    pub(super) line: usize,
+}
+
+/// The keys of all objects together are the columns. What an object lacks is empty, and is told, each key once.
+pub(super) fn json_lines(path: &Path, bytes: &[u8]) -> Result<(Source, Vec<Missing>), Error> {
     let mut columns: Vec<String> = Vec::new();
-    let mut rows: Vec<Vec<(usize, String)>> = Vec::new();
+    let mut rows: Vec<(usize, Vec<(usize, String)>)> = Vec::new();
     for (n, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
             continue;
@@ -72,20 +82,29 @@ pub(super) fn json_lines(path: &Path, bytes: &[u8]) -> Result<Source, Error> {
             }
             row.push((column, text));
         });
-        rows.push(row);
+        rows.push((n + 1, row));
     }
     if columns.is_empty() && !rows.is_empty() {
         return Err(file(path, &"its objects have no keys"));
     }
     let mut source = Source::columns(columns.iter());
-    for row in rows {
-        let mut fields = vec![String::new(); columns.len()];
+    let mut first_without: Vec<Option<usize>> = vec![None; columns.len()];
+    for (line, row) in rows {
+        let mut fields: Vec<Option<String>> = vec![None; columns.len()];
         for (column, text) in row {
-            fields[column] = text;
+            fields[column] = Some(text);
         }
+        for (field, first) in fields.iter().zip(&mut first_without) {
+            if field.is_none() {
+                first.get_or_insert(line);
+            }
+        }
+        let fields: Vec<String> = fields.into_iter().map(Option::unwrap_or_default).collect();
         source.push(&fields).map_err(|cause| file(path, &cause))?;
     }
-    Ok(source)
+    let missing = first_without.into_iter().zip(columns).enumerate();
+    let missing = missing.filter_map(|(column, (line, key))| Some(Missing { column, key, line: line? }));
+    Ok((source, missing.collect()))
 }
 
 fn file(path: &Path, problem: &dyn std::fmt::Display) -> Error {
@@ -154,9 +173,11 @@ mod tests {
         let text = br#"{"id": 1, "user": {"name": "ann"}}
 
 {"id": 2, "tags": ["x"], "user": {"name": null}}"#;
-        let source = json_lines(Path::new("f"), text).expect("json");
+        let (source, missing) = json_lines(Path::new("f"), text).expect("json");
         assert_eq!(columns(&source), ["id", "user.name", "tags"]);
         assert_eq!(rows(source), [["1", "ann", ""], ["2", "", "[\"x\"]"]]);
+        let tags = Missing { column: 2, key: "tags".to_owned(), line: 1 };
+        assert_eq!(missing, [tags], "null is there, and empty");
         for bad in ["[1]", "{", "1", "{}", "{\"a\":\"\\u0000\"}"] {
             assert!(json_lines(Path::new("f"), bad.as_bytes()).is_err(), "{bad:?} must be refused");
         }

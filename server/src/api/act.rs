@@ -1,4 +1,5 @@
 //! Acts on many jobs: cancel, retry, pause, resume, remove. A selection names jobs, or says which by a filter.
+//! Pause, resume and remove need a whole job: [`Chosen::whole`] is the one way to one.
 
 use roaring::RoaringBitmap;
 use taskq_core::{effect::Reply, event::Act, event::Event, id::JobId};
@@ -11,6 +12,7 @@ use super::{
     status::{Failure, Invalid},
     submit::blob,
 };
+use crate::store::Lookup;
 
 /// Jobs that one call acts on.
 const JOBS: usize = 100_000;
@@ -28,7 +30,39 @@ pub(super) enum Deed {
 /// One job of a selection.
 struct Chosen {
     job: JobId,
-    indices: Option<RoaringBitmap>,
+    part: Part,
+}
+
+/// How much of it.
+enum Part {
+    Whole,
+    Tasks(RoaringBitmap),
+}
+
+impl Chosen {
+    fn new(job: JobId, indices: Option<RoaringBitmap>) -> Chosen {
+        Chosen { job, part: indices.map_or(Part::Whole, Part::Tasks) }
+    }
+
+    /// The job, for what cannot be done to some of its tasks.
+    fn whole(&self) -> Result<JobId, Invalid> {
+        match self.part {
+            Part::Whole => Ok(self.job),
+            Part::Tasks(_) => {
+                let job = self.job;
+                let why =
+                    format!("pause, resume and remove work on whole jobs; name job {job} without its tasks");
+                Err(Invalid::new("selection", why))
+            }
+        }
+    }
+
+    fn tasks(&self) -> Option<&RoaringBitmap> {
+        match &self.part {
+            Part::Whole => None,
+            Part::Tasks(tasks) => Some(tasks),
+        }
+    }
 }
 
 impl Context {
@@ -37,15 +71,7 @@ impl Context {
         let selection = request.selection.ok_or_else(|| Invalid::new("selection", "is missing"))?;
         let mut acted = Vec::new();
         for chosen in self.chosen(selection).await? {
-            let done = match deed {
-                Deed::Retry => self.retry(&chosen, request.dry_run).await,
-                Deed::Cancel => {
-                    self.change(&chosen, Act::Cancel(chosen.indices.clone()), request.dry_run).await
-                }
-                Deed::Pause => self.change(&chosen, Act::Pause, request.dry_run).await,
-                Deed::Resume => self.change(&chosen, Act::Resume, request.dry_run).await,
-                Deed::Remove => self.change(&chosen, Act::Remove, request.dry_run).await,
-            };
+            let done = self.act_on(&chosen, deed, request.dry_run).await;
             acted.push(done.unwrap_or_else(|failure| pb::Acted {
                 job_id: chosen.job.0,
                 note: failure.message,
@@ -56,10 +82,20 @@ impl Context {
         Ok(pb::ActReply { acted })
     }
 
+    async fn act_on(&self, chosen: &Chosen, deed: Deed, dry_run: bool) -> Result<pb::Acted, Failure> {
+        match deed {
+            Deed::Retry => self.retry(chosen, dry_run).await,
+            Deed::Cancel => self.change(chosen.job, Act::Cancel(chosen.tasks().cloned()), dry_run).await,
+            Deed::Pause => self.change(chosen.whole()?, Act::Pause, dry_run).await,
+            Deed::Resume => self.change(chosen.whole()?, Act::Resume, dry_run).await,
+            Deed::Remove => self.remove(chosen.whole()?, dry_run).await,
+        }
+    }
+
     async fn chosen(&self, selection: pb::Selection) -> Result<Vec<Chosen>, Failure> {
         let mut chosen = Vec::new();
         for one in &selection.jobs {
-            chosen.push(Chosen { job: JobId(one.job_id), indices: indices(&one.indices)? });
+            chosen.push(Chosen::new(JobId(one.job_id), indices(&one.indices)?));
         }
         let Some(filter) = selection.filter else { return Ok(chosen) };
         if !chosen.is_empty() {
@@ -69,7 +105,7 @@ impl Context {
         loop {
             let request = pb::ListRequest { filter: Some(filter.clone()), page_size: 1_000, page_token };
             let page = self.list(request).await?;
-            chosen.extend(page.jobs.iter().map(|job| Chosen { job: JobId(job.id), indices: None }));
+            chosen.extend(page.jobs.iter().map(|job| Chosen::new(JobId(job.id), None)));
             if chosen.len() > JOBS {
                 return Err(
                     Invalid::new("filter", format!("matches more than {JOBS} jobs; narrow it")).into()
@@ -82,38 +118,39 @@ impl Context {
         }
     }
 
-    async fn change(&self, chosen: &Chosen, act: Act, dry_run: bool) -> Result<pb::Acted, Failure> {
-        let job = chosen.job;
-        let removes = matches!(act, Act::Remove);
-        if chosen.indices.is_some() && !matches!(act, Act::Cancel(_)) {
-            let why =
-                format!("pause, resume and remove work on whole jobs; name job {job} without its tasks");
-            return Err(Invalid::new("selection", why).into());
-        }
+    async fn change(&self, job: JobId, act: Act, dry_run: bool) -> Result<pb::Acted, Failure> {
         match self.ask(|request| Event::Act { request, job, act, dry_run }).await? {
             Reply::Acted { tasks, note } => {
                 Ok(pb::Acted { job_id: job.0, tasks, note: note.to_owned(), ..pb::Acted::default() })
             }
             // The loop knows live jobs only: the store says whether it ended, was removed, or never was.
             Reply::NotLive(_) => {
-                let shown = self.read(move |store| read::show(store, job, None)).await?;
-                let tasks = if removes { shown.counts.map_or(0, |counts| counts.total) } else { 0 };
-                Ok(pb::Acted {
-                    job_id: job.0,
-                    tasks,
-                    note: "already ended".to_owned(),
-                    ..pb::Acted::default()
-                })
+                self.read(move |store| read::show(store, job, None)).await?;
+                let note = "already ended".to_owned();
+                Ok(pb::Acted { job_id: job.0, note, ..pb::Acted::default() })
             }
             _ => Err(broken("an act was answered by something else")),
+        }
+    }
+
+    /// The loop knows live jobs only, so the store is asked first: what is gone is not removed again, and how many
+    /// tasks go with the job stands nowhere else.
+    async fn remove(&self, job: JobId, dry_run: bool) -> Result<pb::Acted, Failure> {
+        let stored = self.read(move |store| store.submitted(job)).await?;
+        let tasks = stored.only.map_or(stored.total, |only| only.len() as u32);
+        let act = Act::Remove;
+        match self.ask(|request| Event::Act { request, job, act, dry_run }).await? {
+            Reply::Acted { .. } => Ok(pb::Acted { job_id: job.0, tasks, ..pb::Acted::default() }),
+            Reply::NotLive(_) => Err(Lookup::Unknown(job).into()),
+            _ => Err(broken("a removal was answered by something else")),
         }
     }
 
     async fn retry(&self, chosen: &Chosen, dry_run: bool) -> Result<pb::Acted, Failure> {
         let job = chosen.job;
         let mut tasks = self.unsuccessful(job).await?;
-        if let Some(indices) = &chosen.indices {
-            tasks &= indices;
+        if let Some(named) = chosen.tasks() {
+            tasks &= named;
         }
         let mut acted = pb::Acted { job_id: job.0, tasks: tasks.len() as u32, ..pb::Acted::default() };
         if tasks.is_empty() {

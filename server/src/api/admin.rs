@@ -1,17 +1,20 @@
 //! The `Admin` service.
 
 use taskq_core::{
-    effect::Reply,
+    effect::{QueueView, Reply},
     event::{Event, Question, QueueAct},
 };
 use taskq_proto::v1::{self as pb, admin_server::Admin};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::{
     Context, broken,
     convert::{submit::name, view},
     status::{Failure, Invalid},
 };
+
+/// Queues that an error names at most.
+const NAMED: usize = 20;
 
 #[tonic::async_trait]
 impl Admin for Context {
@@ -76,12 +79,8 @@ impl Admin for Context {
         &self,
         _: Request<pb::ListQueuesRequest>,
     ) -> Result<Response<pb::ListQueuesReply>, Status> {
-        match self.ask(|request| Event::Ask { request, question: Question::Queues }).await? {
-            Reply::Queues(queues) => {
-                Ok(Response::new(pb::ListQueuesReply { queues: queues.iter().map(view::queue).collect() }))
-            }
-            _ => Err(broken("queues").into()),
-        }
+        let queues = self.queues().await?;
+        Ok(Response::new(pb::ListQueuesReply { queues: queues.iter().map(view::queue).collect() }))
     }
 
     async fn pause_queue(&self, request: Request<pb::QueueRequest>) -> Result<Response<pb::Queue>, Status> {
@@ -89,7 +88,9 @@ impl Admin for Context {
     }
 
     async fn resume_queue(&self, request: Request<pb::QueueRequest>) -> Result<Response<pb::Queue>, Status> {
-        Ok(Response::new(self.queue(&request.into_inner().name, QueueAct::Resume).await?.0))
+        let name = request.into_inner().name;
+        self.known_queue(&name).await?;
+        Ok(Response::new(self.queue(&name, QueueAct::Resume).await?.0))
     }
 
     async fn purge_queue(
@@ -103,6 +104,30 @@ impl Admin for Context {
 }
 
 impl Context {
+    async fn queues(&self) -> Result<Vec<QueueView>, Failure> {
+        match self.ask(|request| Event::Ask { request, question: Question::Queues }).await? {
+            Reply::Queues(queues) => Ok(queues),
+            _ => Err(broken("queues")),
+        }
+    }
+
+    /// A queue may be paused before its first job comes; what is resumed must have been there.
+    async fn known_queue(&self, queue: &str) -> Result<(), Failure> {
+        name(queue).map_err(|why| Invalid::new("name", why))?;
+        let queues = self.queues().await?;
+        if queues.iter().any(|known| *known.name == *queue) {
+            return Ok(());
+        }
+        let known: Vec<&str> = queues.iter().map(|known| &*known.name).take(NAMED).collect();
+        let known = match (known.len(), queues.len()) {
+            (_, 0) => "there is none yet".to_owned(),
+            (named, all) if named < all => format!("known are {} and {} more", known.join(", "), all - named),
+            _ => format!("known are {}", known.join(", ")),
+        };
+        let message = format!("there is no queue {queue}; {known}");
+        Err(Failure { code: Code::NotFound, message })
+    }
+
     async fn queue(&self, queue: &str, act: QueueAct) -> Result<(pb::Queue, pb::PurgeQueueReply), Failure> {
         name(queue).map_err(|why| Invalid::new("name", why))?;
         let name = queue.into();

@@ -1,0 +1,152 @@
+//! A map that runs: prints and logs what ends, until all has ended.
+
+use std::time::Duration;
+
+use taskq_client::model::{State, Task, state_word};
+use taskq_client::{Client, InOrder, JobHandle, Results, ResultsQuery};
+
+use super::write;
+use crate::attach;
+use crate::context::{self, Context};
+use crate::exit::{self, Exit};
+use crate::interrupt::Interrupts;
+use crate::joblog::{Line, Writer};
+use crate::output::Format;
+use crate::progress::Progress;
+use crate::view::{Shown, TaskView};
+use crate::{text, verdict};
+
+/// A map that runs.
+pub(super) struct Attached<'a> {
+    pub(super) context: &'a Context,
+    pub(super) client: &'a Client,
+    /// The command of an element, as one would type it.
+    pub(super) commands: &'a (dyn Fn(u32) -> anyhow::Result<String> + Sync),
+    pub(super) progress: Progress,
+    pub(super) joblog: Option<Writer>,
+}
+
+impl Attached<'_> {
+    /// Prints and logs until all has ended.
+    pub(super) async fn collect(
+        mut self,
+        handle: &JobHandle,
+        unordered: bool,
+        interrupts: &mut Interrupts,
+    ) -> anyhow::Result<Exit> {
+        let query = ResultsQuery { cursor: 0, with_output: unordered, follow: true };
+        let mut ends: Option<Results> = Some(handle.results(query));
+        let mut in_order: Option<InOrder> = match unordered {
+            true => None,
+            false => Some(handle.results_in_order(ResultsQuery { with_output: true, ..query }).await?),
+        };
+        let mut beat = tokio::time::interval(Duration::from_millis(250));
+        let mut interrupted = false;
+        while ends.is_some() || in_order.is_some() {
+            tokio::select! {
+                end = async { ends.as_mut()?.next().await }, if ends.is_some() => match end {
+                    Some(end) => {
+                        let task = end?.task;
+                        self.ended(&task)?;
+                        if unordered {
+                            self.print(&task, handle).await?;
+                        }
+                    }
+                    None => ends = None,
+                },
+                task = async { in_order.as_mut()?.next().await }, if in_order.is_some() => match task {
+                    Some(task) => self.print(&task?, handle).await?,
+                    None => in_order = None,
+                },
+                _ = beat.tick() => {
+                    if let Some(joblog) = &mut self.joblog {
+                        joblog.flush()?;
+                    }
+                    let job = handle.job().await?;
+                    self.progress.update(&job.counts.unwrap_or_default());
+                }
+                () = interrupts.next() => {
+                    self.progress.hide();
+                    if interrupted {
+                        attach::say_detached(self.context, handle.id());
+                        return Ok(Exit::Interrupted);
+                    }
+                    interrupted = true;
+                    self.context.say(&format!("taskq: cancelling job {}; Ctrl-C again to leave it alone", handle.id()));
+                    handle.cancel().await?;
+                }
+            }
+        }
+        if let Some(joblog) = &mut self.joblog {
+            joblog.flush()?;
+        }
+        self.progress.hide();
+        let job = handle.job().await?;
+        if let Some(line) = verdict::of_many(&self.context.screen, &job) {
+            self.context.say(&line);
+        }
+        let exit = if interrupted { Exit::Interrupted } else { exit::of_jobs([&job]) };
+        Shown::print_ended(&self.context.screen, self.client, job).await?;
+        Ok(exit)
+    }
+
+    /// One more end, in the order in which they happen.
+    fn ended(&mut self, task: &Task) -> anyhow::Result<()> {
+        if self.joblog.is_none() && task.state() == State::Succeeded {
+            return Ok(());
+        }
+        let command = (self.commands)(task.index)?;
+        if task.state() == State::Failed && !self.context.screen.quiet {
+            let how = task.outcome.as_ref().map(verdict::how).unwrap_or_default();
+            self.progress.hide();
+            context::eprint_line(&format!(
+                "{} task {}.{} failed: {}   {}",
+                self.context.screen.symbols.cross(),
+                task.job_id,
+                task.index,
+                text::visible(&how),
+                text::visible(&command)
+            ));
+        }
+        if let Some(joblog) = &mut self.joblog {
+            joblog.add(&line_of(task, command))?;
+        }
+        Ok(())
+    }
+
+    /// The output of one task. A reader that went away ends the map as it would end a local program.
+    async fn print(&mut self, task: &Task, handle: &JobHandle) -> anyhow::Result<()> {
+        self.progress.hide();
+        let printed = match self.context.screen.format {
+            Format::Json => Ok(()),
+            Format::Jsonl => TaskView::new(task).print_line(),
+            Format::Table | Format::Tsv | Format::Id => {
+                write::output(self.client, &self.context.screen, task).await
+            }
+        };
+        if let Err(error) = &printed
+            && exit::of_error(error) == Exit::ClosedPipe
+        {
+            handle.cancel().await?;
+        }
+        printed
+    }
+}
+
+fn line_of(task: &Task, command: String) -> Line {
+    let outcome = task.outcome.clone().unwrap_or_default();
+    let usage = outcome.usage.unwrap_or_default();
+    Line {
+        seq: u64::from(task.index) + 1,
+        host: if outcome.worker.is_empty() { task.worker.clone() } else { outcome.worker.clone() },
+        start_s: outcome.started_unix_ms as f64 / 1_000.0,
+        runtime_s: usage.wall_us as f64 / 1_000_000.0,
+        exit: outcome.exit_code,
+        signal: outcome.signal,
+        state: state_word(task.state()).to_owned(),
+        attempt: task.attempt,
+        job: task.job_id,
+        peak_rss_bytes: usage.peak_rss_bytes,
+        command,
+    }
+}

@@ -1,0 +1,170 @@
+//! A task and how its attempts ended: its row in `taskq tasks`, its lines in `taskq show`, its JSON.
+
+use serde::Serialize;
+use taskq_client::model::{Outcome, Task, outcome, state_word};
+
+use super::some_time;
+use crate::output::{self, Column, Out, View};
+use crate::text;
+
+/// How an attempt ended.
+#[derive(Serialize)]
+pub(crate) struct OutcomeView {
+    kind: &'static str,
+    attempt: u32,
+    worker: String,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    message: String,
+    started_unix_ms: Option<u64>,
+    ended_unix_ms: Option<u64>,
+    wall_us: u64,
+    user_us: u64,
+    system_us: u64,
+    peak_rss_bytes: u64,
+    out_of_memory: bool,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+}
+
+impl From<&Outcome> for OutcomeView {
+    fn from(outcome: &Outcome) -> OutcomeView {
+        use outcome::Kind;
+        let kind = outcome.kind();
+        let has_code = matches!(kind, Kind::Exited | Kind::CannotExecute);
+        let usage = outcome.usage.unwrap_or_default();
+        OutcomeView {
+            kind: match kind {
+                Kind::Unspecified => "unknown",
+                Kind::Exited => "exited",
+                Kind::Signaled => "signaled",
+                Kind::TimedOut => "timed_out",
+                Kind::Cancelled => "cancelled",
+                Kind::CannotExecute => "cannot_execute",
+                Kind::WorkerLost => "worker_lost",
+                Kind::Skipped => "skipped",
+                Kind::Rejected => "rejected",
+            },
+            attempt: outcome.attempt,
+            worker: outcome.worker.clone(),
+            exit_code: has_code.then_some(outcome.exit_code),
+            signal: (outcome.signal != 0).then_some(outcome.signal),
+            message: outcome.message.clone(),
+            started_unix_ms: some_time(outcome.started_unix_ms),
+            ended_unix_ms: some_time(outcome.ended_unix_ms),
+            wall_us: usage.wall_us,
+            user_us: usage.user_us,
+            system_us: usage.system_us,
+            peak_rss_bytes: usage.peak_rss_bytes,
+            out_of_memory: outcome.out_of_memory,
+            stdout_bytes: outcome.stdout_bytes,
+            stderr_bytes: outcome.stderr_bytes,
+        }
+    }
+}
+
+impl OutcomeView {
+    /// How long the attempt ran; `-` if it never started. The one source of this for every command.
+    fn took(&self) -> String {
+        match self.started_unix_ms {
+            Some(_) => text::duration(self.wall_us / 1_000),
+            None => "-".to_owned(),
+        }
+    }
+
+    fn line(&self) -> String {
+        if self.started_unix_ms.is_none() && self.attempt == 0 {
+            let ended = text::time(self.ended_unix_ms.unwrap_or(0));
+            return format!("  never started: {} {ended}", self.kind);
+        }
+        format!(
+            "  attempt {} on {}: {}  started {}  took {}  cpu {}  memory {}  stdout {}  stderr {}",
+            self.attempt,
+            text::visible(if self.worker.is_empty() { "-" } else { &self.worker }),
+            self.kind,
+            text::time(self.started_unix_ms.unwrap_or(0)),
+            self.took(),
+            text::duration((self.user_us + self.system_us) / 1_000),
+            text::size(self.peak_rss_bytes),
+            text::size(self.stdout_bytes),
+            text::size(self.stderr_bytes),
+        )
+    }
+}
+
+/// A task, as in `taskq tasks`.
+#[derive(Serialize)]
+pub(crate) struct TaskView {
+    job: u64,
+    index: u32,
+    state: &'static str,
+    attempt: u32,
+    worker: String,
+    outcome: Option<OutcomeView>,
+    earlier: Vec<OutcomeView>,
+    #[serde(skip)]
+    end: String,
+}
+
+impl TaskView {
+    pub(crate) fn new(task: &Task) -> TaskView {
+        TaskView {
+            job: task.job_id,
+            index: task.index,
+            state: state_word(task.state()),
+            attempt: task.attempt,
+            worker: task.worker.clone(),
+            outcome: task.outcome.as_ref().map(OutcomeView::from),
+            earlier: task.earlier.iter().map(OutcomeView::from).collect(),
+            end: task.outcome.as_ref().map(crate::verdict::how).unwrap_or_default(),
+        }
+    }
+
+    /// One line of JSON, now.
+    pub(crate) fn print_line(&self) -> anyhow::Result<()> {
+        let mut out = Out::new();
+        let written = out.record(TaskView::SCHEMA, self).and_then(|()| out.flush());
+        written.map_err(|cause| output::stdout_failed(&cause))
+    }
+
+    /// Everything, for `taskq show 42.7`.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines =
+            vec![format!("task {}.{}  {}  {}", self.job, self.index, self.state, text::visible(&self.end))];
+        for outcome in self.earlier.iter().chain(&self.outcome) {
+            lines.push(outcome.line());
+            if !outcome.message.is_empty() {
+                lines.push(format!("    {}", text::visible(&outcome.message)));
+            }
+        }
+        lines
+    }
+}
+
+impl View for TaskView {
+    const SCHEMA: &'static str = "taskq.v1.tasks";
+    const COLUMNS: &'static [Column] = &[
+        Column::number("TASK", 0),
+        Column::text("STATE", 0),
+        Column::number("ATTEMPT", 4),
+        Column::flexible("WORKER", 3),
+        Column::number("TIME", 2),
+        Column::flexible("END", 1),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let took = self.outcome.as_ref().map(OutcomeView::took);
+        vec![
+            self.id(),
+            self.state.to_owned(),
+            self.attempt.to_string(),
+            self.worker.clone(),
+            took.unwrap_or_default(),
+            self.end.clone(),
+        ]
+    }
+
+    fn id(&self) -> String {
+        format!("{}.{}", self.job, self.index)
+    }
+}

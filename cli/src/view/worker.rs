@@ -1,0 +1,102 @@
+//! A worker: its row in `taskq worker ls`, its lines in `taskq worker show`, its JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use taskq_client::model::{Worker, worker};
+
+use crate::output::{Column, View};
+use crate::text;
+
+/// A worker, as in `taskq worker ls`.
+#[derive(Serialize)]
+pub(crate) struct WorkerView {
+    name: String,
+    host: String,
+    status: &'static str,
+    slots: u32,
+    running: u32,
+    waiting: u32,
+    resources: BTreeMap<String, u64>,
+    labels: BTreeMap<String, String>,
+    version: String,
+    last_seen_ms_ago: u64,
+    tasks: Vec<String>,
+}
+
+impl From<Worker> for WorkerView {
+    fn from(worker: Worker) -> WorkerView {
+        let status = match worker.status() {
+            worker::Status::Unspecified => "unknown",
+            worker::Status::Online => "online",
+            worker::Status::Draining => "draining",
+            worker::Status::Suspect => "suspect",
+            worker::Status::Expected => "expected",
+        };
+        WorkerView {
+            name: worker.name,
+            host: worker.host,
+            status,
+            slots: worker.slots,
+            running: worker.running,
+            waiting: worker.waiting,
+            resources: worker.named.into_iter().collect(),
+            labels: worker.labels.into_iter().collect(),
+            version: worker.version,
+            last_seen_ms_ago: worker.last_seen_ms_ago,
+            tasks: worker.tasks.iter().map(|task| format!("{}.{}", task.job_id, task.index)).collect(),
+        }
+    }
+}
+
+impl WorkerView {
+    fn offers(&self) -> String {
+        let resources = self.resources.iter().map(|(name, count)| format!("{name}={count}"));
+        let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        resources.chain(labels).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Everything, for `taskq worker show`.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("worker {}  {}", text::visible(&self.name), self.status)];
+        let mut add =
+            |title: &str, value: String| lines.push(format!("  {title:<10} {}", text::visible(&value)));
+        add("host", format!("{}  taskq {}", self.host, self.version));
+        add("slots", format!("{}: {} running, {} waiting", self.slots, self.running, self.waiting));
+        add("offers", self.offers());
+        add("last seen", format!("{} ago", text::duration(self.last_seen_ms_ago)));
+        add("tasks", self.tasks.join(" "));
+        lines
+    }
+}
+
+impl View for WorkerView {
+    const SCHEMA: &'static str = "taskq.v1.workers";
+    const COLUMNS: &'static [Column] = &[
+        Column::flexible("NAME", 0),
+        Column::text("STATUS", 0),
+        Column::number("SLOTS", 2),
+        Column::number("RUNNING", 1),
+        Column::number("WAITING", 4),
+        Column::flexible("HOST", 5),
+        Column::number("SEEN", 3),
+        Column::flexible("OFFERS", 6),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.status.to_owned(),
+            self.slots.to_string(),
+            self.running.to_string(),
+            self.waiting.to_string(),
+            self.host.clone(),
+            text::age(self.last_seen_ms_ago),
+            self.offers(),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.name.clone()
+    }
+}
