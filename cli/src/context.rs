@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn a_lost_coordinator_is_told_in_one_line_and_once() {
         let told = Mutex::new(None);
-        let lost = |error: &str| Trouble::Lost { error: error.to_owned(), retry_in: std::time::Duration::ZERO };
+        let lost =
+            |error: &str| Trouble::Lost { error: error.to_owned(), retry_in: std::time::Duration::ZERO };
         assert_eq!(news(&Trouble::Back, &told), None, "nobody heard that it was away");
         let line = news(&lost("not reachable at h:1 (refused)\n  is it running?"), &told).expect("told");
         assert_eq!(line, "taskq: no answer (not reachable at h:1 (refused)); trying again");

@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn columns_are_a_positive_number_or_nothing() {
         assert_eq!(wished_columns(Some(" 20 ")), Some(20));
-        for nothing in [None, Some(""), Some("0"), Some("-5"), Some("many"), Some("99999999999999999999999")] {
+        for nothing in [None, Some(""), Some("0"), Some("-5"), Some("many"), Some("99999999999999999999999")]
+        {
             assert_eq!(wished_columns(nothing), None, "{nothing:?}");
         }
     }

@@ -4,7 +4,10 @@
 //!
 //! Everything in this file but [`watch`] and [`stdout_was_closed`] is used by the spawner only, which is a process with one thread. That is what makes
 //! `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the child borrows it.
-#![expect(unsafe_code, reason = "clone, wait4, waitid, signalfd, signal masks and .init_array have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "clone, wait4, waitid, signalfd, signal masks and .init_array have no safe wrapper"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;

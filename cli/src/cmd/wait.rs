@@ -124,7 +124,7 @@ async fn whole_job(
     let stay = attach.stay(context, &handle, interrupts, &mut progress).await?;
     drop(progress);
     match stay {
-        Stay::Ended(job) => Ok(Ended::Yes(attach::conclude(context, client, &job).await?)),
+        Stay::Ended(job, _) => Ok(Ended::Yes(attach::conclude(context, client, &job).await?)),
         Stay::Interrupted => {
             attach::say_detached(context, chosen.job);
             Ok(Ended::Not(Exit::Interrupted))
