@@ -20,8 +20,8 @@ use crate::select::Typed;
     taskq logs -f last\n  \
     taskq logs 42.7 --attempt 1\n  \
     taskq logs -f --from-now 42\n\n\
-    Ctrl-C stops reading and leaves the job alone (130). 74 if standard output was not kept whole, with a note where\n\
-    and how much is missing.")]
+    Ctrl-C stops reading and leaves the job alone (130). If standard output was not kept\n\
+    whole, notes say where and how much is missing, and the exit code is 74.")]
 pub(crate) struct Args {
     /// A job, or some of its tasks: 42, 42.7, 42.1-5,9, last, last~1
     #[arg(value_name = "SELECTOR")]

@@ -42,8 +42,8 @@ mod write;
     find . -name '*.log' -print0 | taskq map --each-null - xz\n  \
     taskq map --joblog jobs.tsv -j 50 --retries 2 'curl -sfO {}' :::: urls.txt\n  \
     taskq map --resume-failed jobs.tsv\n\n\
-    Options of taskq come before the template. Exit codes: 0 all succeeded, 1 some failed, 6 cancelled, 130 Ctrl-C,\n\
-    74 standard output is not whole or could not be written. All codes: taskq --help")]
+    Options of taskq come before the template. Exit codes: 0 all succeeded, 1 some failed, 6 cancelled,\n\
+    74 standard output is not whole or could not be written, 130 Ctrl-C. All codes: taskq --help")]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,

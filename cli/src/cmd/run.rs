@@ -28,8 +28,8 @@ use crate::view::Shown;
     taskq run --cpus 4 --timeout 1h --retries 2 -- python3 train.py --epochs 3\n  \
     taskq run -c 'sort words.txt | uniq -c'\n  \
     generate | taskq run --stdin - -- gzip -c > out.gz\n\n\
-    Exit codes: the program's own; 124 timeout, 125 taskq failed, 126 cannot execute, 127 not found, 128+n signal n,\n\
-    130 Ctrl-C, 74 standard output is not whole or could not be written. All codes: taskq --help")]
+    Exit codes: the program's own; 74 standard output is not whole or could not be written, 124 timeout,\n\
+    125 taskq failed, 126 cannot execute, 127 not found, 128+n signal n, 130 Ctrl-C. All codes: taskq --help")]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,

@@ -34,8 +34,8 @@ use super::run::live;
     taskq submit --array 1-1000%50 --wait -- ./simulate --seed {}\n  \
     taskq submit -q gpu --res gpu=1 -- python3 train.py ::: 0.1 0.01\n  \
     taskq submit --csv users.csv --dry-run -- mail {address}\n\n\
-    Exit codes: with --wait or --follow those of the task, or 1 if any of many failed, 74 with --follow\n\
-    if standard output is not whole; otherwise 69 unreachable, 5 conflict, 75 busy. All codes: taskq --help")]
+    Exit codes: with --wait or --follow those of the task, or 1 if any of many failed, 74 if what\n\
+    --follow shows is not whole; otherwise 69 unreachable, 5 conflict, 75 busy. All codes: taskq --help")]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,

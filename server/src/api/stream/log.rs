@@ -208,7 +208,9 @@ impl Log {
         });
         let shown = &mut streams[at].end;
         let end = offset + data.len() as u64;
-        if end <= *shown {
+        // Whoever goes on from a cursor knows better what was shown before: it must hear where a stream ends.
+        let last_word = self.resumed && known.is_none() && data.is_empty();
+        if end <= *shown && !last_word {
             return;
         }
         let repeated = shown.saturating_sub(offset);
