@@ -2,8 +2,11 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
 use taskq_client::model::{Outcome, Span, Stream, Task};
 use taskq_client::{Client, LogsQuery};
+
+use crate::text;
 
 /// What comes next of a stream.
 pub(crate) enum Piece<'a> {
@@ -66,6 +69,23 @@ pub(crate) fn put(stream: Stream, bytes: &[u8]) -> io::Result<()> {
             // Output that nobody can see is no reason to fail: the job's status is what counts.
             let _ = io::stderr().lock().write_all(bytes);
             Ok(())
+        }
+    }
+}
+
+/// Output in JSON: text where it is text.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Bytes {
+    Text(String),
+    Base64 { base64: String },
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Bytes {
+        match String::from_utf8(bytes) {
+            Ok(text) => Bytes::Text(text),
+            Err(error) => Bytes::Base64 { base64: text::base64(error.as_bytes()) },
         }
     }
 }

@@ -81,6 +81,7 @@ impl Embedded {
         let access = Access::new(addr, Token::new(token)?);
         let mut config = taskq_worker::Config::new(access.clone());
         config.name = WORKER.to_owned();
+        config.coordinator_is_here = true;
         config.slots = slots.unwrap_or(config.slots);
         let slots = config.slots;
         let (drain, drained) = oneshot::channel::<()>();

@@ -79,6 +79,55 @@ fn a_dry_run_shows_the_commands_as_they_will_run() {
 }
 
 #[test]
+fn a_dry_run_is_a_document_too() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let run = |format: &str| {
+        let args = ["map", "--dry-run", "-o", format, "echo", ":::", "a", "b"];
+        common::said(&mut common::taskq(home.path(), &args)).stdout
+    };
+    let value: serde_json::Value = serde_json::from_str(&run("json")).expect("JSON");
+    assert_eq!(value["schema"], "taskq.v1.commands");
+    assert_eq!(value["commands"][1]["command"], "echo b");
+    let lines = run("jsonl");
+    assert_eq!(
+        lines.lines().next(),
+        Some(r#"{"schema":"taskq.v1.command","index":0,"command":"echo a"}"#),
+        "{lines}"
+    );
+}
+
+#[test]
+fn without_sources_other_words_in_braces_are_literal() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let args = ["submit", "--dry-run", "--", "echo", "{nope}", "{}", "{#}"];
+    let said = common::said(&mut common::taskq(home.path(), &args));
+    assert_eq!((said.code, said.stdout.as_str()), (0, "echo '{nope}' '{}' 1\n"), "{}", said.stderr);
+    for command in ["run", "submit"] {
+        let help = common::said(&mut common::taskq(home.path(), &[command, "--help"])).stdout;
+        assert!(help.contains("literal"), "{command} --help does not say so");
+    }
+}
+
+#[test]
+fn a_closed_standard_output_is_an_error() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    for args in ["version", "--help", "map --dry-run echo ::: a"] {
+        let mut command = common::taskq(home.path(), &[]);
+        let taskq = command.get_program().to_owned();
+        let script = format!("exec \"$0\" {args} >&-");
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.env_clear().envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let said = common::said(shell.arg("-c").arg(script).arg(taskq).stdin(Stdio::null()));
+        assert_eq!(said.code, 74, "taskq {args}: {}", said.stderr);
+        let helped = args == "--help";
+        assert!(helped || said.stderr.contains("standard output: it is closed"), "{args}: {}", said.stderr);
+        // A standard output that leads nowhere is fine.
+        let nowhere = common::said(command.args(args.split(' ')).stdout(Stdio::null()));
+        assert_eq!(nowhere.code, 0, "taskq {args}: {}", nowhere.stderr);
+    }
+}
+
+#[test]
 fn lines_are_read_from_standard_input() {
     let home = tempfile::tempdir().expect("temporary directory");
     let mut command = common::taskq(home.path(), &["map", "--dry-run", "--each-line", "-", "gzip"]);

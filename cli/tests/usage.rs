@@ -29,6 +29,12 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["logs", "last~"], "position 6"),
     (&["cancel"], "say what to cancel"),
     (&["cancel", "42", "-q", "x"], "not both"),
+    (&["rm", "42.7"], "takes whole jobs; write 42 "),
+    (&["pause", "42", "last~1.0-3"], "write last~1 "),
+    (&["resume", "42.1,2"], "takes whole jobs"),
+    (&["map", "echo", ":::", "a", "--joblog", "log.tsv"], "put options of taskq before the template"),
+    (&["map", "echo {}", "--array", "1-9"], "put options of taskq before the template"),
+    (&["map", "echo", "{}", "--array", "1-9"], "put options of taskq before the template"),
     (&["ls", "--addr", "x:1", "--local"], "cannot be used with"),
     (&["ls", "--addr", "local:"], "directory"),
     (&["nonsense"], "unrecognized subcommand"),
@@ -53,6 +59,33 @@ fn a_misspelled_state_lists_the_states() {
     let said = common::said(&mut common::taskq(home.path(), &["ls", "-s", "runing"]));
     assert_eq!(said.code, 2);
     assert!(said.stderr.contains("running"), "{}", said.stderr);
+}
+
+#[test]
+fn a_json_line_without_a_key_that_the_command_uses_is_named() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let text = "{\"name\":\"a\",\"n\":1}\n\n{\"name\":\"b\"}\n{\"name\":\"c\",\"n\":null}\n";
+    std::fs::write(home.path().join("people.jsonl"), text).expect("write");
+    let run = |words: &[&str]| {
+        let args = [&["map", "--dry-run", "--jsonl", "people.jsonl", "--"][..], words].concat();
+        common::said(common::taskq(home.path(), &args).current_dir(home.path()))
+    };
+    for words in [&["echo", "{n}"][..], &["echo", "{2}"], &["echo", "x={}"], &["echo"]] {
+        let said = run(words);
+        assert_eq!(said.code, 2, "{words:?}: {}", said.stderr);
+        assert!(said.stderr.contains("people.jsonl, line 3 lacks the key \"n\""), "{}", said.stderr);
+        assert_eq!(said.stdout, "", "{words:?}");
+    }
+    let said = run(&["echo", "{name}"]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, "echo a\necho b\necho c\n"), "{}", said.stderr);
+}
+
+#[test]
+fn an_option_behind_dashes_belongs_to_the_command() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let args = ["map", "--dry-run", "--", "echo", ":::", "--zip", "b"];
+    let said = common::said(&mut common::taskq(home.path(), &args));
+    assert_eq!((said.code, said.stdout.as_str()), (0, "echo --zip\necho b\n"), "{}", said.stderr);
 }
 
 #[test]

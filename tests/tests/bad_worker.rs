@@ -5,7 +5,7 @@ use taskq_proto::v1 as pb;
 use taskq_proto::v1::coordinator_message::Body;
 use taskq_proto::v1::outcome::Kind;
 use taskq_proto::v1::worker_message::Body as Said;
-use taskq_tests::{Api, Cluster, FakeWorker, Setup, fake_worker, spec};
+use taskq_tests::{Api, Cluster, Daemon, FakeWorker, Setup, binaries, daemon, fake_worker, spec, wait};
 use tonic::Code;
 
 fn hello(name: &str) -> pb::Hello {
@@ -142,7 +142,10 @@ fn forged_reports_change_nothing() {
     let (mut honest, keys, _) = honest;
     api.block_on(async {
         assert!(honest.report(&keys, &fake_worker::success()).await);
-        assert!(honest.report(&keys, &failure).await);
+        // The same end again, and again, from two sides.
+        for _ in 0..1_000 {
+            assert!(honest.report(&keys, &failure).await);
+        }
     });
     assert_eq!(api.ended(running).state, pb::State::Succeeded as i32);
     assert_eq!(api.ends(running).expect("ends").len(), 1);
@@ -217,4 +220,59 @@ fn output_may_come_in_any_shape() {
     assert_eq!(api.ended(id).state, pb::State::Succeeded as i32);
     let logs = cluster.taskq(&["logs", &id.to_string()]).ok();
     assert!(logs.stdout.starts_with(b"one"), "{logs}");
+}
+
+#[test]
+fn an_address_that_cannot_be_one_ends_the_worker_at_once() {
+    let cluster = Cluster::start();
+    for address in
+        ["bogus", "127.0.0.1:", "127.0.0.1:http", "no host:1", "https://127.0.0.1:7733", "1.2.3:7733"]
+    {
+        let mut command = daemon::leashed(&binaries::worker());
+        taskq_tests::cluster::clean(&mut command, cluster.folder());
+        command.args(["--name", "w9", "--addr", address]).env("TASKQ_TOKEN", "tq_x");
+        let log = cluster.folder().join("bad-address");
+        let mut worker = Daemon::start("a worker without an address", &log, command);
+        assert_eq!(worker.end().code(), Some(78), "{address}: {}", worker.log());
+        let said = worker.log();
+        assert!(said.contains("write HOST:PORT") && said.contains("from --addr"), "{address}: {said}");
+    }
+}
+
+#[test]
+fn an_address_where_nobody_is_is_tried_again_and_told_once() {
+    let cluster = Setup::new().tolerate("no coordinator").start();
+    for address in
+        [format!("127.0.0.1:{}", taskq_tests::cluster::free_port()), "nosuch.invalid:7733".to_owned()]
+    {
+        let mut command = daemon::leashed(&binaries::worker());
+        taskq_tests::cluster::clean(&mut command, cluster.folder());
+        command.args(["--name", "w9", "--addr", &address]);
+        command.env("TASKQ_TOKEN", "tq_x").env("TASKQ_LOG", "taskq_worker=debug");
+        let worker = Daemon::start("a lonely worker", &cluster.folder().join("lonely.log"), command);
+        let count = |text: &str| worker.log().matches(text).count();
+        wait::holds("it tries again and again", || count("still no coordinator") >= 3);
+        assert_eq!(count("trying again until it is there"), 1, "{address}: {}", worker.log());
+    }
+}
+
+#[test]
+fn a_worker_with_a_taken_name_says_so() {
+    let mut cluster = Setup::new().tolerate("does not take this worker").start();
+    cluster.worker(1);
+    let access = cluster.access_file();
+    let mut command = daemon::leashed(&binaries::worker());
+    taskq_tests::cluster::clean(&mut command, cluster.folder());
+    command.args(["--name", "w0"]).env("TASKQ_ACCESS", access);
+    let mut second = Daemon::start("a second w0", &cluster.folder().join("second.log"), command);
+    wait::holds("the second says why it cannot join", || {
+        second.log().contains("give this one another --name")
+    });
+    let said = second.log();
+    assert!(!said.contains("no coordinator"), "{said}");
+    assert!(second.ended().is_none(), "the name may become free: {said}");
+    // The first one leaves, and the second takes its place.
+    cluster.worker_at(0).kill();
+    wait::holds("the second joins", || second.log().contains("connected to the coordinator"));
+    assert_eq!(second.log().matches("does not take this worker").count(), 1, "{}", second.log());
 }

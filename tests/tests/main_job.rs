@@ -1,7 +1,7 @@
 //! The main job: submit here, run there, get the result, lose nothing.
 
 use taskq_proto::v1::State;
-use taskq_tests::{Cluster, Ledger, Setup, spec, wait};
+use taskq_tests::{Cluster, Ledger, Setup, procs, spec, wait};
 
 #[test]
 fn a_job_is_submitted_run_and_answered() {
@@ -174,6 +174,33 @@ fn local_needs_no_server() {
     // What was acknowledged is still there for the next one.
     let jobs = local(&["--local", "ls", "--json"]).ok().json();
     assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(2), "{jobs}");
+}
+
+#[test]
+fn a_killed_taskq_up_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let taskq = |words: &[&str]| taskq_tests::Taskq::new(folder.path(), words);
+    let mut up = taskq(&["up", "--listen", "127.0.0.1:0", "--slots", "1", "--json"]).into_command();
+    up.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut up = taskq_tests::daemon::spawn(up);
+    // It says where it is, and then there is somebody to talk to.
+    let started: serde_json::Value =
+        serde_json::Deserializer::from_reader(up.stdout.take().unwrap()).into_iter().next().unwrap().unwrap();
+    assert_eq!(started["schema"], "taskq.v1.up", "{started}");
+    let begun = folder.path().join("begun");
+    let script = format!("touch {}; exec sleep 600", begun.display());
+    taskq(&["submit", "--", "sh", "-c", &script]).run().ok();
+    wait::holds("the task runs", || begun.exists());
+
+    let below = procs::descendants(up.id());
+    assert!(below.len() >= 2, "its spawner and the task: {below:?}");
+    up.kill().unwrap();
+    up.wait().unwrap();
+    // The coordinator is gone as well: the spawner has nobody to tell, and does not look for it.
+    let limit = std::time::Duration::from_secs(10);
+    wait::until_within(limit, "its spawner and the task are gone", || {
+        below.iter().all(|process| !process.lives()).then_some(())
+    });
 }
 
 #[test]

@@ -34,6 +34,8 @@ const LAST_REPORTS: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_secs(1);
 /// The number of the first message of a link.
 const HELLO: Seq = Seq(1);
+/// Reasons for having no link that are remembered; there are few.
+const LOSSES: usize = 16;
 /// Events handled in one go.
 const EVENTS: usize = 256;
 
@@ -92,7 +94,8 @@ struct Worker {
     link: Option<Link>,
     /// Whether this worker has ever been welcome: before, a refusal is its end.
     known: bool,
-    last_loss: Option<Lost>,
+    /// Why there was no link since the last one: each reason was told once.
+    losses: Vec<Lost>,
     lease: Duration,
     phase: Phase,
     /// When to look for tasks that waited too long.
@@ -156,6 +159,7 @@ impl Worker {
             token: config.access.token.reveal().to_owned(),
             worker: config.name.clone(),
             open_files,
+            nobody_to_tell: config.coordinator_is_here,
         };
         let who = Who { program: config.spawner.clone(), setup };
         let (reports, events) = mpsc::unbounded_channel();
@@ -175,7 +179,7 @@ impl Worker {
             outbox: Outbox::default(),
             link: None,
             known: false,
-            last_loss: None,
+            losses: Vec::new(),
             lease: Duration::ZERO,
             phase: Phase::Working,
             give_back_at: None,
@@ -315,14 +319,26 @@ impl Worker {
         match (self.known, &lost) {
             (false, Lost::Unauthorised(why)) => return Err(Error::Unauthorised(why.clone())),
             (false, Lost::Refused(why)) => return Err(Error::Refused(why.clone())),
-            (true, Lost::Unauthorised(_) | Lost::Refused(_)) | (_, Lost::Unavailable(_)) => {}
+            (true, Lost::Unauthorised(_) | Lost::Refused(_))
+            | (_, Lost::NameTaken(_) | Lost::Unavailable(_)) => {}
         }
-        if self.last_loss.as_ref() == Some(&lost) {
-            debug!(?lost, "still no coordinator");
+        // Each reason once, not at each try.
+        if self.losses.contains(&lost) {
+            debug!(reason = %lost, "still no coordinator");
         } else {
-            warn!(addr = self.config.access.addr, reason = ?lost, "no coordinator; trying again until it is there");
+            let addr = &self.config.access.addr;
+            match &lost {
+                Lost::NameTaken(_) => {
+                    warn!(addr, reason = %lost, "the coordinator does not take this worker now; trying again");
+                }
+                Lost::Unauthorised(_) | Lost::Refused(_) | Lost::Unavailable(_) => {
+                    warn!(addr, reason = %lost, "no coordinator; trying again until it is there");
+                }
+            }
+            if self.losses.len() < LOSSES {
+                self.losses.push(lost);
+            }
         }
-        self.last_loss = Some(lost);
         self.link = None;
         self.outbox.rewind();
         Ok(())
@@ -330,7 +346,7 @@ impl Worker {
 
     fn welcome(&mut self, lease: Duration, heartbeat: Duration, abandon: &HashSet<Key>) {
         self.known = true;
-        self.last_loss = None;
+        self.losses.clear();
         self.lease = lease;
         self.renew(HELLO);
         self.abandon(abandon);

@@ -1,19 +1,26 @@
 //! `taskq logs`: captured output, also while it grows.
 
-use taskq_client::LogsQuery;
+use serde::Serialize;
+use taskq_client::model::{LogChunk, Stream};
+use taskq_client::{JobId, LogsQuery};
 
 use crate::attach;
+use crate::captured::Bytes;
 use crate::context::{Context, spans};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
-use crate::output;
+use crate::output::{self, Format, Out};
 use crate::prefix::{Style, Writer};
+use crate::screen::Screen;
 use crate::select::Typed;
 
 /// Print the captured output of a job; -f goes on until it has ended
 ///
 /// Standard output of tasks goes to standard output, standard error to standard error. With several tasks each line
 /// begins with its task and worker. On a terminal, control bytes are shown instead of obeyed, but for colours.
+///
+/// With -o jsonl, or --json and -f, a line for each piece of output as it comes; bytes that are not UTF-8 are given in
+/// base64.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
     taskq logs 42\n  \
@@ -81,11 +88,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let mut interrupts = Interrupts::listen()?;
     let mut logs = client.logs(one.job, query);
-    let mut writer = Writer::new(one.job.0, style);
+    let mut sink = Sink::new(one.job, style, args.follow, screen.format);
     loop {
         tokio::select! {
             chunk = logs.next() => match chunk {
-                Some(chunk) => writer.chunk(&chunk?).map_err(|cause| output::stdout_failed(&cause))?,
+                Some(chunk) => sink.chunk(&chunk?)?,
                 None => break,
             },
             () = interrupts.next() => {
@@ -94,6 +101,107 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             }
         }
     }
-    writer.finish().map_err(|cause| output::stdout_failed(&cause))?;
-    Ok(writer.into_holes().over(Exit::Ok))
+    sink.finish(screen)
+}
+
+/// Where pieces of output go.
+enum Sink {
+    People(Writer),
+    Lines { job: JobId, wants: Wants },
+    Document { job: JobId, wants: Wants, pieces: Vec<Piece> },
+}
+
+/// Which streams.
+#[derive(Clone, Copy)]
+struct Wants {
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Wants {
+    fn wants(self, chunk: &LogChunk) -> bool {
+        match chunk.stream() {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        }
+    }
+}
+
+impl Sink {
+    fn new(job: JobId, style: Style, follow: bool, format: Format) -> Sink {
+        let wants = Wants { stdout: style.stdout, stderr: style.stderr };
+        match format {
+            Format::Json if !follow => Sink::Document { job, wants, pieces: vec![] },
+            Format::Json | Format::Jsonl => Sink::Lines { job, wants },
+            Format::Table | Format::Tsv | Format::Id => Sink::People(Writer::new(job.0, style)),
+        }
+    }
+
+    fn chunk(&mut self, chunk: &LogChunk) -> anyhow::Result<()> {
+        match self {
+            Sink::People(writer) => writer.chunk(chunk).map_err(|cause| output::stdout_failed(&cause)),
+            Sink::Lines { job, wants } if wants.wants(chunk) => {
+                let mut out = Out::new();
+                let written =
+                    out.record("taskq.v1.logs", &Piece::new(*job, chunk)).and_then(|()| out.flush());
+                written.map_err(|cause| output::stdout_failed(&cause))
+            }
+            Sink::Document { job, wants, pieces } if wants.wants(chunk) => {
+                pieces.push(Piece::new(*job, chunk));
+                Ok(())
+            }
+            Sink::Lines { .. } | Sink::Document { .. } => Ok(()),
+        }
+    }
+
+    /// In JSON what is missing is a field of the piece after it.
+    fn finish(self, screen: &Screen) -> anyhow::Result<Exit> {
+        match self {
+            Sink::People(mut writer) => {
+                writer.finish().map_err(|cause| output::stdout_failed(&cause))?;
+                Ok(writer.into_holes().over(Exit::Ok))
+            }
+            Sink::Lines { .. } => Ok(Exit::Ok),
+            Sink::Document { pieces, .. } => {
+                output::one(screen, "taskq.v1.logs", &Pieces { logs: pieces }, &[])?;
+                Ok(Exit::Ok)
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Pieces {
+    logs: Vec<Piece>,
+}
+
+/// Some output of one stream of an attempt.
+#[derive(Serialize)]
+struct Piece {
+    job: u64,
+    index: u32,
+    attempt: u32,
+    worker: String,
+    stream: &'static str,
+    offset: u64,
+    missing_bytes: u64,
+    data: Bytes,
+}
+
+impl Piece {
+    fn new(job: JobId, chunk: &LogChunk) -> Piece {
+        Piece {
+            job: job.0,
+            index: chunk.index,
+            attempt: chunk.attempt,
+            worker: chunk.worker.clone(),
+            stream: match chunk.stream() {
+                Stream::Stdout => "stdout",
+                Stream::Stderr => "stderr",
+            },
+            offset: chunk.offset,
+            missing_bytes: chunk.missing_bytes,
+            data: chunk.data.to_vec().into(),
+        }
+    }
 }

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::context::Context;
 use crate::embed::{Embedded, Settings};
 use crate::exit::Exit;
 use crate::interrupt::Interrupts;
+use crate::output;
 
 /// Start a coordinator and a worker here, until Ctrl-C
 ///
 /// Other commands of the same user find it by themselves. What was acknowledged is in the data directory and is taken
-/// up again by the next `taskq up`.
+/// up again by the next `taskq up`. With --json, a document says where it is once it is there.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
     taskq up\n  \
@@ -26,6 +29,15 @@ pub(crate) struct Args {
     /// How many tasks run at once [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_096))]
     slots: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Started {
+    version: &'static str,
+    addr: String,
+    data: String,
+    worker: String,
+    slots: u32,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
@@ -44,6 +56,16 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         "worker {}  {slots} slot{plural}   stop: Ctrl-C   try: taskq run -- echo hi",
         cluster.worker()
     ));
+    if context.screen.format.is_json() {
+        let started = Started {
+            version,
+            addr: cluster.access().addr.clone(),
+            data: dir.display().to_string(),
+            worker: cluster.worker().to_owned(),
+            slots,
+        };
+        output::one(&context.screen, "taskq.v1.up", &started, &[])?;
+    }
     tokio::select! {
         () = interrupts.next() => context.say("stopping; what runs is finished first, Ctrl-C again stops it now"),
         ended = cluster.ended() => ended?,

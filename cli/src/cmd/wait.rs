@@ -92,21 +92,25 @@ async fn for_all(
             false => some_tasks(context, client, one, timeout, interrupts).await?,
         };
         match ended {
-            Ended::Yes(exit) => exits.push(exit),
+            Ended::Yes { alone, among_many } => exits.push((alone, among_many)),
             Ended::Not(exit) => return Ok(exit),
         }
     }
     Ok(match exits.as_slice() {
-        [one] => *one,
-        many if many.iter().all(|exit| *exit == Exit::Ok) => Exit::Ok,
-        many if many.iter().all(|exit| matches!(exit, Exit::Ok | Exit::Cancelled)) => Exit::Cancelled,
+        [(alone, _)] => *alone,
+        many if many.iter().all(|(_, exit)| *exit == Exit::Ok) => Exit::Ok,
+        many if many.iter().all(|(_, exit)| matches!(exit, Exit::Ok | Exit::Cancelled)) => Exit::Cancelled,
         _ => Exit::TasksFailed,
     })
 }
 
 /// Whether the waiting itself came to its end.
 enum Ended {
-    Yes(Exit),
+    /// The status if this was all that was waited for, and what it adds to that of many.
+    Yes {
+        alone: Exit,
+        among_many: Exit,
+    },
     Not(Exit),
 }
 
@@ -124,7 +128,10 @@ async fn whole_job(
     let stay = attach.stay(context, &handle, interrupts, &mut progress).await?;
     drop(progress);
     match stay {
-        Stay::Ended(job, _) => Ok(Ended::Yes(attach::conclude(context, client, &job).await?)),
+        Stay::Ended(job, _) => {
+            let alone = attach::conclude(context, client, &job).await?;
+            Ok(Ended::Yes { alone, among_many: exit::of_jobs([&*job]) })
+        }
         Stay::Interrupted => {
             attach::say_detached(context, chosen.job);
             Ok(Ended::Not(Exit::Interrupted))
@@ -165,7 +172,7 @@ async fn some_tasks(
         }
     };
     tokio::select! {
-        tasks = all_ended => Ok(Ended::Yes(conclude_tasks(context, &tasks?))),
+        tasks = all_ended => Ok(conclude_tasks(context, &tasks?)),
         () = interrupts.next() => {
             attach::say_detached(context, chosen.job);
             Ok(Ended::Not(Exit::Interrupted))
@@ -188,20 +195,24 @@ async fn tasks_of(client: &Client, chosen: &Chosen) -> anyhow::Result<Vec<Task>>
     Ok(tasks)
 }
 
-fn conclude_tasks(context: &Context, tasks: &[Task]) -> Exit {
+fn conclude_tasks(context: &Context, tasks: &[Task]) -> Ended {
     for task in tasks.iter().filter(|task| task.state() != State::Succeeded) {
         let how = task.outcome.as_ref().map(verdict::how).unwrap_or_default();
         let cross = context.screen.symbols.cross();
         context.say(&format!("{cross} task {}.{}: {}", task.job_id, task.index, text::visible(&how)));
     }
-    match tasks {
-        [task] => task.outcome.as_ref().map_or(Exit::TaskqFailed, exit::of_outcome),
+    let among_many = match tasks {
         tasks if tasks.iter().all(|task| task.state() == State::Succeeded) => Exit::Ok,
         tasks if tasks.iter().all(|task| matches!(task.state(), State::Succeeded | State::Cancelled)) => {
             Exit::Cancelled
         }
         _ => Exit::TasksFailed,
-    }
+    };
+    let alone = match tasks {
+        [task] => task.outcome.as_ref().map_or(Exit::TaskqFailed, exit::of_outcome),
+        _ => among_many,
+    };
+    Ended::Yes { alone, among_many }
 }
 
 fn timed_out(context: &Context, job: &Job) -> Exit {

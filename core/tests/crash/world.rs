@@ -125,9 +125,14 @@ impl World {
 
     // -- the coordinator --
 
+    /// The wall clock is set by somebody at every step: nothing may depend on it.
+    fn clocks(&mut self) -> Now {
+        Now { mono: Timestamp(self.now), wall: WallTime(self.rng.below(1 << 42)) }
+    }
+
     fn step(&mut self, event: Event) {
         let mut out = Outcome::default();
-        let now = Now { mono: Timestamp(self.now), wall: WallTime(self.now) };
+        let now = self.clocks();
         let told = self.trace.then(|| format!("{:>6} {event:?}", self.now));
         self.state.step(now, event, &mut out);
         if let Some(told) = told {
@@ -224,7 +229,7 @@ impl World {
         assert_eq!(restore.epoch().0, self.epoch, "the epoch is kept");
         self.epoch += 1;
         let mut out = Outcome::default();
-        let now = Now { mono: Timestamp(self.now), wall: WallTime(self.now) };
+        let now = self.clocks();
         self.state = restore.finish(config(self.epoch), self.highest, now, &mut out);
         self.state.check().expect("the invariants hold after a restart");
         assert!(out.effects.is_empty(), "nobody is there to be told");

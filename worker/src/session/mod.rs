@@ -68,13 +68,19 @@ pub(crate) enum Saying {
 }
 
 /// Why there is no link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Lost {
     /// Wrong token.
+    #[error("the token is refused: {0}")]
     Unauthorised(String),
     /// The coordinator does not want this worker as it is.
+    #[error("this worker is refused: {0}")]
     Refused(String),
+    /// Another worker has its name; that one may leave.
+    #[error("{0}")]
+    NameTaken(String),
     /// Nobody there, or gone, or not ready: it may pass.
+    #[error("{0}")]
     Unavailable(String),
 }
 
@@ -182,6 +188,7 @@ fn reason(status: &Status) -> Lost {
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => Lost::Unauthorised(message),
         Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => Lost::Refused(message),
+        Code::AlreadyExists => Lost::NameTaken(message),
         _ => Lost::Unavailable(message),
     }
 }

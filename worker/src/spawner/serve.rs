@@ -32,11 +32,12 @@ pub(super) fn serve(inherited: BorrowedFd<'_>) -> io::Result<()> {
     let mut spawner = Spawner::prepare(inherited)?;
     let last_word = spawner.work();
     spawner.children.kill_everyone(|| wait_readable(spawner.signals.as_fd()));
+    let mourner = spawner.setup.as_ref().filter(|setup| !setup.nobody_to_tell);
     match last_word {
         Ok(LastWord::Farewell) => Ok(()),
-        Ok(LastWord::Vanished) => spawner.setup.as_ref().map_or(Ok(()), bury::bury),
+        Ok(LastWord::Vanished) => mourner.map_or(Ok(()), bury::bury),
         Err(error) => {
-            if let Some(setup) = &spawner.setup {
+            if let Some(setup) = mourner {
                 bury::bury(setup)?;
             }
             Err(error)

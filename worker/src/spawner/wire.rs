@@ -57,6 +57,9 @@ pub(crate) struct Setup {
     /// The soft limit of open files that tasks get; 0 leaves it.
     #[prost(uint64, tag = "5")]
     pub open_files: u64,
+    /// The coordinator dies with the worker: no burial.
+    #[prost(bool, tag = "6")]
+    pub nobody_to_tell: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

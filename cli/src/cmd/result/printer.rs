@@ -7,7 +7,7 @@ use serde::Serialize;
 use taskq_client::Client;
 use taskq_client::model::{Outcome, State, Stream, Task, state_word};
 
-use crate::captured::{self, Piece};
+use crate::captured::{self, Bytes, Piece};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::holes::Holes;
@@ -174,25 +174,8 @@ struct Row {
     index: u32,
     state: &'static str,
     outcome: OutcomeView,
-    stdout: Text,
-    stderr: Text,
+    stdout: Bytes,
+    stderr: Bytes,
     stdout_missing_bytes: u64,
     stderr_missing_bytes: u64,
-}
-
-/// Text where it is text.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Text {
-    Utf8(String),
-    Base64 { base64: String },
-}
-
-impl From<Vec<u8>> for Text {
-    fn from(bytes: Vec<u8>) -> Text {
-        match String::from_utf8(bytes) {
-            Ok(text) => Text::Utf8(text),
-            Err(error) => Text::Base64 { base64: text::base64(error.as_bytes()) },
-        }
-    }
 }

@@ -1,0 +1,109 @@
+//! Acts on jobs and queues: what they say they did, what they refuse, and that a refusal changes nothing.
+
+use taskq_proto::v1 as pb;
+use taskq_tests::{Api, Cluster, spec};
+use tonic::Code;
+
+fn ended(cluster: &mut Cluster, tasks: u32) -> u64 {
+    let api = cluster.api();
+    let id = api.submit_one(spec::array(spec::command(&["true"]), tasks));
+    assert_eq!(api.ended(id).state, pb::State::Succeeded as i32);
+    id
+}
+
+fn removed(api: &Api, jobs: Vec<pb::JobTasks>) -> Vec<pb::Acted> {
+    let selection = Some(pb::Selection { jobs, filter: None });
+    let request = pb::ActRequest { selection, ..Default::default() };
+    api.call(|mut jobs| async move { jobs.remove(request).await }).expect("an answer for each job").acted
+}
+
+#[test]
+fn rm_says_how_much_it_removed_and_nothing_is_removed_twice() {
+    let mut cluster = Cluster::start();
+    cluster.worker(2);
+    let (three, one) = (ended(&mut cluster, 3), ended(&mut cluster, 1));
+    let (three, one) = (three.to_string(), one.to_string());
+    let commits = |cluster: &Cluster| cluster.api().stats().expect("stats").commits;
+
+    let before = commits(&cluster);
+    let would = cluster.taskq(&["rm", &three, &one, "--dry-run"]).ok();
+    would.says(&[&format!("would remove 2 jobs with 4 tasks ({three}: 3, {one}: 1)")]);
+    assert_eq!(commits(&cluster), before, "a dry run writes nothing");
+    cluster.taskq(&["show", &three, &one]).ok();
+
+    let done = cluster.taskq(&["rm", &three, &one]).ok();
+    done.says(&[&format!("removed 2 jobs with 4 tasks ({three}: 3, {one}: 1)")]);
+    cluster.taskq(&["show", &three]).code(3);
+
+    let before = commits(&cluster);
+    for flags in [&["rm", &three][..], &["rm", &three, "--dry-run"]] {
+        let again = cluster.taskq(flags).code(3).says(&[&format!("job {three} "), "was removed"]);
+        assert_eq!(again.out(), "", "{again}");
+    }
+    cluster.taskq(&["rm", "424242"]).code(3).says(&["there is no job 424242"]);
+    assert_eq!(commits(&cluster), before, "what is gone is not written again");
+}
+
+#[test]
+fn a_job_that_runs_is_not_removed() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let api = cluster.api();
+    let id = api.submit_one(spec::command(&["sleep", "600"]));
+    api.running(id);
+    cluster.taskq(&["rm", &id.to_string()]).code(5).says(&["has not ended", "cancel it first"]);
+    assert_eq!(api.get(id).expect("get").state, pb::State::Running as i32);
+}
+
+#[test]
+fn rm_pause_and_resume_take_no_single_tasks() {
+    let mut cluster = Cluster::start();
+    cluster.worker(2);
+    let id = ended(&mut cluster, 3);
+    for verb in ["rm", "pause", "resume"] {
+        let run = cluster.taskq(&[verb, &format!("{id}.1")]).code(2);
+        run.says(&["whole jobs", &format!("write {id} ")]);
+        let piped = cluster.cli(&[verb, "-"]).stdin(format!("{id}.0-1\n")).run().code(2);
+        piped.says(&["whole jobs"]);
+    }
+    // A client that sends them nevertheless is refused by the coordinator.
+    let api = cluster.api();
+    let part = pb::JobTasks { job_id: id, indices: vec![pb::Span { first: 1, count: 1 }] };
+    let acted = removed(&api, vec![part]);
+    assert_eq!(acted[0].error_code, Code::InvalidArgument as i32, "{acted:?}");
+    assert!(acted[0].note.contains("whole jobs"), "{acted:?}");
+    assert_eq!(api.tasks(id).expect("tasks").len(), 3, "nothing is gone");
+}
+
+#[test]
+fn only_known_queues_are_resumed() {
+    let mut cluster = Cluster::start();
+    let api = cluster.api();
+    cluster.taskq(&["queue", "resume", "nosuch"]).code(3).says(&["no queue nosuch", "none yet"]);
+    api.submit_one(pb::JobSpec { queue: "fetch".into(), ..spec::command(&["true"]) });
+    cluster.taskq(&["queue", "resume", "fetsh"]).code(3).says(&["no queue fetsh", "known are fetch"]);
+    let queues = cluster.taskq(&["queue", "ls", "-o", "id"]).ok().out();
+    assert_eq!(queues, "fetch", "a slip makes no queue");
+
+    // Pausing is how one prepares a queue before its first job.
+    cluster.taskq(&["queue", "pause", "later"]).ok();
+    cluster.worker(1);
+    let id = api.submit_one(pb::JobSpec { queue: "later".into(), ..spec::command(&["true"]) });
+    assert_eq!(api.get(id).expect("get").state, pb::State::Blocked as i32);
+    cluster.taskq(&["queue", "resume", "later"]).ok();
+    assert_eq!(api.ended(id).state, pb::State::Succeeded as i32);
+}
+
+#[test]
+fn what_was_cancelled_is_pointed_at_as_cancelled() {
+    let cluster = Cluster::start();
+    let id = cluster.api().submit_one(spec::array(spec::command(&["true"]), 3)).to_string();
+    cluster.taskq(&["cancel", &id]).ok().says(&[&format!("cancelled 3 tasks of 1 job ({id}: 3)")]);
+    cluster.taskq(&["wait", &id]).code(6).says(&[&format!("taskq tasks {id} -s cancelled")]);
+    // A task that never started has taken no time, in the list as in the details.
+    let listed = cluster.taskq(&["tasks", &id, "--no-headers"]).ok().out();
+    let cells: Vec<&str> = listed.lines().next().unwrap_or_default().split('\t').collect();
+    assert_eq!(cells.get(4), Some(&"-"), "{listed}");
+    let shown = cluster.taskq(&["show", &format!("{id}.0")]).ok().out();
+    assert!(shown.contains("never started: cancelled 20"), "{shown}");
+}
