@@ -146,6 +146,8 @@ fn results_are_refused_before_anything_is_printed_if_one_task_runs() {
     let refused = cluster.taskq(&["result", &id]).code(5).says(&[&format!("{id}.2"), "--wait"]);
     assert_eq!(refused.stdout, b"");
     assert_eq!(cluster.taskq(&["result", &format!("{id}.0-1")]).ok().out(), "1\n2");
+    // Following one that has ended does not wait for the one that runs.
+    assert_eq!(cluster.taskq(&["logs", "-f", &format!("{id}.1"), "--no-prefix"]).ok().out(), "2");
     cluster.taskq(&["cancel", &id, "-y"]).ok();
 }
 

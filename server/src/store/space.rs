@@ -22,6 +22,9 @@ const SUBMIT_ROOM: u64 = 16 << 20;
 /// submissions and ends.
 const OUTPUT_ROOM: u64 = 64 << 20;
 
+/// Bytes that a byte may take: in the log, in the engine's segments, and once more while it tidies them.
+const GROWTH: u64 = 3;
+
 /// Free room below which nothing at all is written: the engine needs a segment to go on.
 const LAST_ROOM: u64 = 9 << 20;
 
@@ -54,10 +57,13 @@ impl Space {
     /// how many bytes are missing, as with output above its limit.
     pub(super) fn without_excess<'a>(&mut self, writes: &'a [Write]) -> Cow<'a, [Write]> {
         let is_output = |write: &Write| matches!(write, Write::Output { .. });
-        if !writes.iter().any(is_output) {
+        let bytes =
+            |write: &Write| if let Write::Output { data, .. } = write { data.len() as u64 } else { 0 };
+        let output: u64 = writes.iter().map(bytes).sum();
+        if output == 0 {
             return Cow::Borrowed(writes);
         }
-        let leaves = self.free() < OUTPUT_ROOM;
+        let leaves = self.free() < OUTPUT_ROOM + GROWTH * output;
         if leaves != std::mem::replace(&mut self.leaves_output, leaves) {
             match leaves {
                 true => {
@@ -74,7 +80,7 @@ impl Space {
 
     /// Is there room to commit these, which take about `bytes`? Gives the ballast up if it must.
     pub(super) fn admit(&mut self, writes: &[Write], bytes: u64) -> Result<(), Error> {
-        let need = 3 * bytes;
+        let need = GROWTH * bytes;
         let grows = writes.iter().any(|w| matches!(w, Write::Submitted(_)));
         let free = self.free();
         if free >= SUBMIT_ROOM + need {
