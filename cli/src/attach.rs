@@ -7,6 +7,7 @@ use taskq_client::{Client, JobHandle, JobId, LogsQuery, TaskQuery, Watch, is_ter
 
 use crate::context::Context;
 use crate::exit::{self, Exit, Failure};
+use crate::holes::Holes;
 use crate::interrupt::Interrupts;
 use crate::output;
 use crate::prefix::{Style, Writer};
@@ -28,8 +29,8 @@ pub(crate) struct Attach {
 
 /// How it went.
 pub(crate) enum Stay {
-    /// The job has ended.
-    Ended(Box<Job>),
+    /// The job has ended; and what is missing of the output that was shown.
+    Ended(Box<Job>, Holes),
     /// Ctrl-C. If the job was cancelled by it, it has ended as well.
     Interrupted,
     /// The timeout was reached first.
@@ -50,6 +51,7 @@ impl Attach {
         let mut watch = handle.watch();
         let mut waiting = Waiting::new();
         let mut ended: Option<Job> = None;
+        let mut holes = Holes::new(&[]);
         let mut cancelled = false;
         let deadline = self.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         let mut beat = tokio::time::interval(Duration::from_millis(500));
@@ -57,14 +59,18 @@ impl Attach {
             if logs.is_none()
                 && let Some(job) = ended
             {
-                return Ok(if cancelled { Stay::Interrupted } else { Stay::Ended(Box::new(job)) });
+                return Ok(if cancelled { Stay::Interrupted } else { Stay::Ended(Box::new(job), holes) });
             }
             tokio::select! {
                 chunk = async { logs.as_mut()?.0.next().await }, if logs.is_some() => {
                     let Some((_, writer)) = logs.as_mut() else { continue };
                     match chunk {
                         Some(chunk) => { let chunk = chunk?; progress.hide(); self.show(writer.chunk(&chunk), handle).await? }
-                        None => { progress.hide(); self.show(writer.finish(), handle).await?; logs = None }
+                        None => {
+                            progress.hide();
+                            self.show(writer.finish(), handle).await?;
+                            holes = logs.take().map_or(holes, |(_, writer)| writer.into_holes());
+                        }
                     }
                 }
                 job = watch.next(), if ended.is_none() => {

@@ -45,7 +45,10 @@ pub(crate) const TABLE: &[(&str, &str)] = &[
     ("6", "tasks were cancelled, none failed"),
     ("69", "the coordinator is not reachable"),
     ("70", "a bug in taskq"),
-    ("74", "a file could not be read or the output could not be written"),
+    (
+        "74",
+        "a file could not be read, the output could not be written, or output is missing that was not kept",
+    ),
     ("75", "busy: a limit is reached, or the data directory is in use; try again later"),
     ("77", "not authorised: the token is missing or wrong"),
     ("78", "a configuration or access file is wrong, or the store is damaged"),
@@ -171,7 +174,12 @@ pub(crate) fn of_grpc(code: i32) -> Exit {
 /// Where a command's status stands for the task's own, taskq's own failures must not look like one.
 pub(crate) fn attached(exit: Exit, unknown_job: Exit) -> Exit {
     match exit {
-        Exit::Usage | Exit::Interrupted | Exit::ClosedPipe | Exit::TimedOut | Exit::Ok => exit,
+        Exit::Ok
+        | Exit::Usage
+        | Exit::InputOutput
+        | Exit::Interrupted
+        | Exit::ClosedPipe
+        | Exit::TimedOut => exit,
         Exit::NotFound => unknown_job,
         _ => Exit::TaskqFailed,
     }

@@ -77,7 +77,8 @@ pub(crate) struct Args {
     /// Submitting again with the same key gives the same job
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Output kept of each stream of an attempt [default: 1M, at most 64M]
+    /// Output kept of each stream of an attempt: of more, the beginning and the end; 0 keeps nothing [default: all if
+    /// this command shows it, else 1M]
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     output_limit: Option<u64>,
 }
@@ -104,6 +105,11 @@ impl Args {
     /// True if the tasks read what this command reads.
     pub(crate) fn takes_stdin(&self) -> bool {
         self.stdin.as_deref().is_some_and(|path| path.as_os_str() == "-")
+    }
+
+    /// For a command that shows the output: without a limit of its own, all of it is kept, and so shown.
+    pub(crate) fn keep_all_output(&mut self) {
+        self.output_limit.get_or_insert(u64::MAX);
     }
 
     /// Reads files and environment and describes the job; `argv` has been checked.

@@ -5,11 +5,13 @@ mod cmd;
 
 mod act;
 mod attach;
+mod captured;
 mod clock;
 mod context;
 mod embed;
 mod exit;
 mod filter;
+mod holes;
 mod interrupt;
 mod job;
 mod joblog;

@@ -2,10 +2,12 @@
 //! On a terminal, control bytes of captured output are shown instead of obeyed.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 
 use taskq_client::model::{LogChunk, Stream};
 
+use crate::captured::put;
+use crate::holes::Holes;
 use crate::screen::{Paint, Symbols};
 use crate::text;
 
@@ -32,6 +34,7 @@ pub(crate) struct Writer {
     job: u64,
     style: Style,
     begun: HashMap<(u32, Stream), Begun>,
+    holes: Holes,
 }
 
 /// A line whose end has not come yet.
@@ -44,7 +47,7 @@ struct Begun {
 impl Writer {
     /// For the output of one job.
     pub(crate) fn new(job: u64, style: Style) -> Writer {
-        Writer { job, style, begun: HashMap::new() }
+        Writer { job, style, begun: HashMap::new(), holes: Holes::new(&[Stream::Stdout]) }
     }
 
     /// Shows a chunk. An error is one of standard output; a closed standard error is not.
@@ -54,12 +57,7 @@ impl Writer {
             return Ok(());
         }
         if chunk.missing_bytes > 0 {
-            let task = format!("{}.{}", self.job, chunk.index);
-            let note = format!(
-                "taskq: {} bytes of task {task} are missing here (see --output-limit)",
-                chunk.missing_bytes
-            );
-            crate::context::eprint_line(&note);
+            self.holes.met(self.job, chunk.index, stream, chunk.missing_bytes);
         }
         if !self.style.prefix && self.is_raw(stream) {
             return put(stream, &chunk.data);
@@ -91,6 +89,11 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// What was missing in what it showed.
+    pub(crate) fn into_holes(self) -> Holes {
+        self.holes
     }
 
     fn wants(&self, stream: Stream) -> bool {
@@ -125,20 +128,5 @@ impl Writer {
             prefixed.extend_from_slice(line);
         }
         prefixed
-    }
-}
-
-fn put(stream: Stream, bytes: &[u8]) -> io::Result<()> {
-    match stream {
-        Stream::Stdout => {
-            let mut to = io::stdout().lock();
-            to.write_all(bytes)?;
-            to.flush()
-        }
-        Stream::Stderr => {
-            // Output that nobody can see is no reason to fail: the job's status is what counts.
-            let _ = io::stderr().lock().write_all(bytes);
-            Ok(())
-        }
     }
 }

@@ -1,11 +1,11 @@
-//! Streams that outlive a lost connection: what is common to all, captured output, and a job's changes.
+//! Streams that outlive a lost connection: what is common to all, and a job's changes.
 
 use crate::client::{Client, Incoming};
 use crate::error::{Error, Result};
 use crate::job::JobId;
-use crate::model::{Job, LogChunk, Span, is_terminal};
+use crate::model::{Job, is_terminal};
 use crate::retry::Effort;
-use taskq_proto::v1::{LogsRequest, WatchRequest};
+use taskq_proto::v1::WatchRequest;
 
 /// One stream of messages over as many connections as it takes. Knows no cursors: whoever opens it anew says
 /// from where.
@@ -68,63 +68,6 @@ impl<T> Feed<T> {
     }
 }
 
-/// Which output of a job.
-#[derive(Debug, Clone, Default)]
-pub struct LogsQuery {
-    /// Of these tasks; empty means all.
-    pub indices: Vec<Span>,
-    /// Goes on until every selected task has ended.
-    pub follow: bool,
-    /// Without what is there already.
-    pub tail_from_now: bool,
-    /// Of this attempt; 0 means every attempt when following, else the last.
-    pub attempt: u32,
-    /// Goes on after the chunk that had this cursor.
-    pub cursor: u64,
-}
-
-/// Captured output as it comes.
-#[derive(Debug)]
-pub struct Logs {
-    client: Client,
-    request: LogsRequest,
-    feed: Feed<LogChunk>,
-    over: bool,
-}
-
-impl Logs {
-    /// The next chunk. After an error there is nothing more; [`Logs::cursor`] says where to go on.
-    pub async fn next(&mut self) -> Option<Result<LogChunk>> {
-        if self.over {
-            return None;
-        }
-        let (client, request) = (&self.client, &self.request);
-        let open = || client.open(|mut jobs| async move { jobs.logs(request.clone()).await });
-        match self.feed.next(open).await {
-            Ok(Some(chunk)) => {
-                self.request.cursor = chunk.cursor;
-                // From here on the cursor says what to skip; "now" would be a later moment.
-                self.request.tail_from_now = false;
-                Some(Ok(chunk))
-            }
-            Ok(None) => {
-                self.over = true;
-                None
-            }
-            Err(error) => {
-                self.over = true;
-                Some(Err(error))
-            }
-        }
-    }
-
-    /// Of the last chunk; a query with it goes on after that chunk.
-    #[must_use]
-    pub fn cursor(&self) -> u64 {
-        self.request.cursor
-    }
-}
-
 /// A job, each time it changes.
 #[derive(Debug)]
 pub struct Watch {
@@ -164,13 +107,6 @@ impl Watch {
 }
 
 impl Client {
-    /// Captured output of a job's tasks.
-    pub fn logs(&self, id: impl Into<JobId>, query: LogsQuery) -> Logs {
-        let LogsQuery { indices, follow, tail_from_now, attempt, cursor } = query;
-        let request = LogsRequest { job_id: id.into().0, indices, follow, tail_from_now, attempt, cursor };
-        Logs { client: self.clone(), request, feed: Feed::new(self), over: false }
-    }
-
     /// A job as it changes, until it has ended.
     pub fn watch(&self, id: impl Into<JobId>) -> Watch {
         Watch { client: self.clone(), job: id.into(), feed: Feed::new(self), seen: None, over: false }

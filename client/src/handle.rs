@@ -2,9 +2,10 @@
 
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::follow::{Logs, LogsQuery, Watch};
+use crate::follow::Watch;
 use crate::job::JobId;
 use crate::list::{TaskQuery, Tasks};
+use crate::logs::{Logs, LogsQuery};
 use crate::model::{Acted, Job, Span, Task, select};
 use crate::ordered::InOrder;
 use crate::results::{Results, ResultsQuery};

@@ -12,7 +12,6 @@ use taskq_template::Template;
 pub(crate) const INLINE_BYTES: usize = 64 << 10;
 const LONGEST_TEXT: usize = 256;
 const MOST_LABELS: usize = 64;
-const MOST_OUTPUT: u64 = 64 << 20;
 
 /// Number of a job, as people type it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,9 +192,10 @@ impl JobBuilder {
         self
     }
 
-    /// The most output that is kept of each stream of an attempt. Default: 1 MiB.
+    /// The most output that is kept of each stream of an attempt, and so shown: of more, the beginning and the end.
+    /// 0 keeps nothing, [`u64::MAX`] everything. Default: 1 MiB.
     pub fn output_limit(mut self, bytes: u64) -> Self {
-        self.spec.output_limit_bytes = bytes;
+        self.spec.output_limit_bytes = Some(bytes);
         self
     }
 
@@ -282,12 +282,6 @@ fn check_texts(spec: &model::JobSpec) -> Result<()> {
 fn check_numbers(spec: &model::JobSpec) -> Result<()> {
     if !(-1000..=1000).contains(&spec.priority) {
         return wrong(format!("priority {} is out of range; use -1000 to 1000", spec.priority));
-    }
-    if spec.output_limit_bytes > MOST_OUTPUT {
-        let asked = spec.output_limit_bytes;
-        return wrong(format!(
-            "{asked} bytes of output are too many to keep; at most {MOST_OUTPUT} (64 MiB)"
-        ));
     }
     match &spec.retry {
         Some(retry) if retry.multiplier != 0.0 && !(1.0..=1000.0).contains(&retry.multiplier) => {

@@ -228,11 +228,41 @@ fn output_is_read_from_any_cursor() {
             any.commit(&[output(1, 0, 2, vec![b'z'; 200_000])]);
         },
         |store| {
-            let (pieces, end) = store.output(JobId(1), 0).unwrap();
+            let (pieces, end) = store.output(JobId(1), None, 0).unwrap();
             assert_eq!(pieces.iter().map(|p| p.data.len()).collect::<Vec<_>>(), [1, 1, 200_000]);
-            assert_eq!(store.output(JobId(1), pieces[0].cursor).unwrap().0, pieces[1..]);
-            assert_eq!(store.output(JobId(1), end).unwrap(), (vec![], end));
-            assert_eq!(store.output(JobId(2), 0).unwrap().0[0].data, "other");
+            assert_eq!(store.output(JobId(1), None, pieces[0].cursor).unwrap().0, pieces[1..]);
+            assert_eq!(store.output(JobId(1), None, end).unwrap(), (vec![], end));
+            assert_eq!(store.output(JobId(2), None, 0).unwrap().0[0].data, "other");
+        },
+    );
+}
+
+#[test]
+fn output_of_some_tasks_is_theirs_alone_from_any_cursor() {
+    on_each(
+        |any| {
+            any.commit(&[submit(1, 50)]);
+            for round in 0..4 {
+                let pieces: Vec<Write> =
+                    (0..50).map(|task| output(1, task, round, format!("{task}/{round}"))).collect();
+                any.commit(&pieces);
+            }
+        },
+        |store| {
+            let (all, _) = store.output(JobId(1), None, 0).unwrap();
+            assert_eq!(all.len(), 200);
+            // One, a few, most, and some that are not there: looked up by task, or picked out of all.
+            for wanted in [vec![7], vec![49, 3], (1..50).collect(), (40..1_000).collect(), vec![50], vec![]] {
+                let wanted: RoaringBitmap = wanted.into_iter().collect();
+                let mut cursors = vec![0];
+                cursors.extend(all.iter().map(|piece| piece.cursor));
+                for cursor in cursors {
+                    let (pieces, end) = store.output(JobId(1), Some(&wanted), cursor).unwrap();
+                    let theirs = all.iter().filter(|p| p.cursor > cursor && wanted.contains(p.index));
+                    assert_eq!(pieces, theirs.cloned().collect::<Vec<_>>(), "{wanted:?} from {cursor}");
+                    assert_eq!(end, pieces.last().map_or(cursor, |last| last.cursor));
+                }
+            }
         },
     );
 }
@@ -249,7 +279,7 @@ fn a_page_of_output_is_bounded_in_bytes() {
         |store| {
             let (mut cursor, mut all) = (0, 0);
             loop {
-                let (pieces, next) = store.output(JobId(1), cursor).unwrap();
+                let (pieces, next) = store.output(JobId(1), None, cursor).unwrap();
                 assert!(pieces.len() <= 18);
                 if pieces.is_empty() {
                     break;
@@ -277,7 +307,7 @@ fn entries_larger_than_a_part_are_read_back() {
         |store| {
             assert_eq!(store.submitted(JobId(1)).unwrap().spec, large.spec);
             assert_eq!(store.submitted(JobId(2)).unwrap().spec, "spec of 2");
-            assert_eq!(store.output(JobId(2), 0).unwrap().0[0].data.len(), 60 << 10);
+            assert_eq!(store.output(JobId(2), None, 0).unwrap().0[0].data.len(), 60 << 10);
         },
     );
 }
@@ -294,7 +324,7 @@ fn a_forgotten_job_is_gone_and_its_number_is_not_free() {
         |store| {
             assert!(matches!(store.submitted(JobId(1)), Err(Lookup::Gone(JobId(1)))));
             assert!(matches!(store.ends(JobId(1), Rank(0), 1), Err(Lookup::Gone(_))));
-            assert!(matches!(store.output(JobId(1), 0), Err(Lookup::Gone(_))));
+            assert!(matches!(store.output(JobId(1), None, 0), Err(Lookup::Gone(_))));
             assert_eq!(loaded(store), (JobId(1), vec![]));
             assert_eq!(store.ended_jobs(None, 9), vec![]);
         },

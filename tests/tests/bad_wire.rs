@@ -321,7 +321,7 @@ fn extreme_numbers_are_refused_or_kept() {
         check("timeout", &|job| job.timeout_ms = number);
         check("grace", &|job| job.kill_grace_ms = number);
         check("keep", &|job| job.keep_ms = number);
-        check("output limit", &|job| job.output_limit_bytes = number);
+        check("output limit", &|job| job.output_limit_bytes = Some(number));
         check("backoff", &|job| {
             job.retry = Some(pb::Retry { max_attempts: 2, backoff_ms: number, ..Default::default() });
         });

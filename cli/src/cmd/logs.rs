@@ -4,8 +4,8 @@ use serde::Serialize;
 use taskq_client::model::{LogChunk, Stream};
 use taskq_client::{JobId, LogsQuery};
 
-use super::result::Bytes;
 use crate::attach;
+use crate::captured::Bytes;
 use crate::context::{Context, spans};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupts;
@@ -27,7 +27,8 @@ use crate::select::Typed;
     taskq logs -f last\n  \
     taskq logs 42.7 --attempt 1\n  \
     taskq logs -f --from-now 42\n\n\
-    Ctrl-C stops reading and leaves the job alone (130).")]
+    Ctrl-C stops reading and leaves the job alone (130). If standard output was not kept\n\
+    whole, notes say where and how much is missing, and the exit code is 74.")]
 pub(crate) struct Args {
     /// A job, or some of its tasks: 42, 42.7, 42.1-5,9, last, last~1
     #[arg(value_name = "SELECTOR")]
@@ -100,8 +101,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             }
         }
     }
-    sink.finish(screen)?;
-    Ok(Exit::Ok)
+    sink.finish(screen)
 }
 
 /// Where pieces of output go.
@@ -154,12 +154,17 @@ impl Sink {
         }
     }
 
-    fn finish(self, screen: &Screen) -> anyhow::Result<()> {
+    /// In JSON what is missing is a field of the piece after it.
+    fn finish(self, screen: &Screen) -> anyhow::Result<Exit> {
         match self {
-            Sink::People(mut writer) => writer.finish().map_err(|cause| output::stdout_failed(&cause)),
-            Sink::Lines { .. } => Ok(()),
+            Sink::People(mut writer) => {
+                writer.finish().map_err(|cause| output::stdout_failed(&cause))?;
+                Ok(writer.into_holes().over(Exit::Ok))
+            }
+            Sink::Lines { .. } => Ok(Exit::Ok),
             Sink::Document { pieces, .. } => {
-                output::one(screen, "taskq.v1.logs", &Pieces { logs: pieces }, &[])
+                output::one(screen, "taskq.v1.logs", &Pieces { logs: pieces }, &[])?;
+                Ok(Exit::Ok)
             }
         }
     }

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::ValueHint;
-use taskq_client::model::Span;
+use taskq_client::model::{Span, Stream};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::holes::Holes;
 use crate::interrupt::Interrupts;
 use crate::joblog::{Earlier, Writer};
 use crate::plan::{Flags, Plan};
@@ -41,8 +42,8 @@ mod write;
     find . -name '*.log' -print0 | taskq map --each-null - xz\n  \
     taskq map --joblog jobs.tsv -j 50 --retries 2 'curl -sfO {}' :::: urls.txt\n  \
     taskq map --resume-failed jobs.tsv\n\n\
-    Options of taskq come before the template. Exit codes: 0 all succeeded, 1 some failed, 6 cancelled, 130 Ctrl-C.\n\
-    All codes: taskq --help")]
+    Options of taskq come before the template. Exit codes: 0 all succeeded, 1 some failed, 6 cancelled,\n\
+    74 standard output is not whole or could not be written, 130 Ctrl-C. All codes: taskq --help")]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,
@@ -85,11 +86,12 @@ impl Args {
     }
 }
 
-pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exit> {
     if let (Some(path), true) = (&args.resume_failed, args.template.is_empty()) {
         return again::run(&args, path, context).await;
     }
     misplaced::check(&args.template)?;
+    args.job.keep_all_output();
     let flags = Flags { job: &args.job, many: &args.many, sources: &args.sources };
     let shell = args.job.shell();
     let (template, trailing) = sources::split(args.template.clone())?;
@@ -134,9 +136,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         commands: &|index| plan.command(index),
         progress: Progress::new(args.progress, &context.screen, id.to_string()),
         joblog,
+        holes: Holes::new(&[Stream::Stdout]),
     };
-    let exit = attached.collect(&handle, args.unordered, &mut interrupts).await?;
-    Ok(if args.exit_zero && exit != Exit::Interrupted { Exit::Ok } else { exit })
+    attached.collect(&handle, args.unordered, args.exit_zero, &mut interrupts).await
 }
 
 /// One string with spaces is a whole command line.

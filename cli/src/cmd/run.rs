@@ -18,6 +18,7 @@ use crate::view::Shown;
 ///
 /// Ctrl-C cancels the job; a second one leaves it alone and ends this command with 130.
 /// The job is durable: it goes on if this command is killed, and `taskq logs last` shows the rest.
+/// All output passes through the coordinator's disk and is kept there with the job: see --output-limit and --keep.
 /// Standard input is not passed on unless --stdin asks for it.
 /// Braces are literal here, but for {#} {%} {job} {attempt} {worker}: other placeholders need `submit` or `map`.
 /// With --json, standard output carries the document of `taskq show` at the end; the program's own stays in `taskq result`.
@@ -27,8 +28,8 @@ use crate::view::Shown;
     taskq run --cpus 4 --timeout 1h --retries 2 -- python3 train.py --epochs 3\n  \
     taskq run -c 'sort words.txt | uniq -c'\n  \
     generate | taskq run --stdin - -- gzip -c > out.gz\n\n\
-    Exit codes: the program's own; 124 timeout, 125 taskq failed, 126 cannot execute, 127 not found, 128+n signal n,\n\
-    130 Ctrl-C. All codes: taskq --help")]
+    Exit codes: the program's own; 74 standard output is not whole or could not be written, 124 timeout,\n\
+    125 taskq failed, 126 cannot execute, 127 not found, 128+n signal n, 130 Ctrl-C. All codes: taskq --help")]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,
@@ -40,8 +41,9 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
-pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exit> {
     let argv = job::argv(args.command, args.job.shell())?;
+    args.job.keep_all_output();
     let builder = args.job.builder(argv, &job::Many::default(), Elements::new())?;
     builder.check()?;
     let client = context.client().await?;
@@ -50,10 +52,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let attach = Attach { output: Some(live(context, false)), owns: true, timeout: None };
     let mut progress = Progress::new(progress::Args::none(), &context.screen, String::new());
     match attach.stay(context, &handle, &mut interrupts, &mut progress).await? {
-        Stay::Ended(job) => {
+        Stay::Ended(job, holes) => {
             let exit = attach::conclude(context, &client, &job).await?;
             Shown::print_ended(&context.screen, &client, *job).await?;
-            Ok(if args.exit_zero { Exit::Ok } else { exit })
+            Ok(holes.over(if args.exit_zero { Exit::Ok } else { exit }))
         }
         Stay::Interrupted | Stay::TimedOut => {
             if !taskq_client::is_terminal(handle.job().await?.state()) {

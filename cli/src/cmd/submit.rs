@@ -34,8 +34,8 @@ use super::run::live;
     taskq submit --array 1-1000%50 --wait -- ./simulate --seed {}\n  \
     taskq submit -q gpu --res gpu=1 -- python3 train.py ::: 0.1 0.01\n  \
     taskq submit --csv users.csv --dry-run -- mail {address}\n\n\
-    Exit codes: with --wait or --follow those of the task, or 1 if any of many failed; otherwise 69 unreachable,\n\
-    5 conflict, 75 busy. All codes: taskq --help")]
+    Exit codes: with --wait or --follow those of the task, or 1 if any of many failed, 74 if what\n\
+    --follow shows is not whole; otherwise 69 unreachable, 5 conflict, 75 busy. All codes: taskq --help")]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,
@@ -72,7 +72,10 @@ impl Args {
 /// How many commands a dry run shows.
 const SHOWN: u32 = 10;
 
-pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exit> {
+    if args.follow {
+        args.job.keep_all_output();
+    }
     let flags = Flags { job: &args.job, many: &args.many, sources: &args.sources };
     let (command, trailing) = sources::split(args.command.clone())?;
     let argv = job::argv(command, args.job.shell())?;
@@ -124,10 +127,10 @@ async fn until_ended(
     let stay = attach.stay(context, handle, interrupts, &mut progress).await?;
     drop(progress);
     match stay {
-        Stay::Ended(job) => {
+        Stay::Ended(job, holes) => {
             let exit = attach::conclude(context, client, &job).await?;
             Shown::print_ended(&context.screen, client, *job).await?;
-            Ok(if args.exit_zero { Exit::Ok } else { exit })
+            Ok(holes.over(if args.exit_zero { Exit::Ok } else { exit }))
         }
         Stay::Interrupted | Stay::TimedOut => {
             attach::say_detached(context, handle.id());

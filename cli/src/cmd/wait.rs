@@ -128,7 +128,7 @@ async fn whole_job(
     let stay = attach.stay(context, &handle, interrupts, &mut progress).await?;
     drop(progress);
     match stay {
-        Stay::Ended(job) => {
+        Stay::Ended(job, _) => {
             let alone = attach::conclude(context, client, &job).await?;
             Ok(Ended::Yes { alone, among_many: exit::of_jobs([&*job]) })
         }

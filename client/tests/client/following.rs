@@ -165,7 +165,7 @@ async fn order_costs_nothing_where_there_is_room() {
 async fn logs_go_on_after_the_last_chunk() {
     let logs = |number, request: taskq_proto::v1::LogsRequest, out: Out<LogChunk>| {
         let chunk =
-            |cursor: u64| Ok(LogChunk { cursor, data: vec![cursor as u8].into(), ..Default::default() });
+            |cursor: u64| Ok(LogChunk { cursor, offset: cursor, data: vec![1].into(), ..Default::default() });
         if number == 0 {
             assert!(request.tail_from_now);
             say(&out, chunk(10));
@@ -182,6 +182,37 @@ async fn logs_go_on_after_the_last_chunk() {
     assert_eq!(logs.next().await.unwrap().unwrap().cursor, 11);
     assert!(logs.next().await.is_none());
     assert_eq!(logs.cursor(), 11);
+}
+
+#[tokio::test]
+async fn output_over_two_connections_has_no_repeat_and_no_silent_gap() {
+    let logs = |number, request: taskq_proto::v1::LogsRequest, out: Out<LogChunk>| {
+        let chunk = |cursor: u64, offset: u64, text: &'static str| {
+            Ok(LogChunk { cursor, offset, data: text.as_bytes().into(), ..Default::default() })
+        };
+        if number == 0 {
+            say(&out, chunk(1, 0, "abc"));
+            say(&out, chunk(2, 3, "def"));
+            say(&out, Err(Status::unavailable("restarting")));
+        } else {
+            // A connection that does not know what the first one brought.
+            assert_eq!(request.cursor, 2);
+            say(&out, chunk(3, 0, "abc"));
+            say(&out, chunk(4, 3, "defgh"));
+            say(&out, chunk(5, 10, "kl"));
+            say(&out, chunk(6, 20, ""));
+        }
+    };
+    let server = Server::start(Script { logs: Some(Box::new(logs)), ..Script::default() });
+    let mut logs = server.client().logs(7, LogsQuery { follow: true, ..LogsQuery::default() });
+    let mut shown = Vec::new();
+    while let Some(chunk) = logs.next().await {
+        let chunk = chunk.unwrap();
+        shown.push((chunk.missing_bytes, chunk.offset, String::from_utf8(chunk.data.to_vec()).unwrap()));
+    }
+    let expected = [(0, 0, "abc"), (0, 3, "def"), (0, 6, "gh"), (2, 10, "kl"), (8, 20, "")];
+    assert_eq!(shown, expected.map(|(missing, offset, text)| (missing, offset, text.to_owned())));
+    assert_eq!(logs.cursor(), 6);
 }
 
 #[tokio::test]

@@ -112,7 +112,6 @@ async fn wrong_jobs_never_travel() {
         (echo().priority(1001), "-1000"),
         (echo().env("A=B", "c"), "variable"),
         (echo().cwd("here"), "absolute"),
-        (echo().output_limit(65 << 20), "64 MiB"),
         (echo().backoff(Duration::from_secs(1), f64::NAN, Duration::from_secs(9)), "backoff"),
     ] {
         let error = client.submit(job).await.unwrap_err();

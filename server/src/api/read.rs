@@ -20,6 +20,8 @@ use crate::store::{EndedJob, EndedTask, Lookup, Store, SubmittedRecord};
 /// Jobs or tasks on one page.
 const PAGE: usize = 1_000;
 const PAGE_DEFAULT: usize = 100;
+/// Bytes of tasks, with the output that came with their ends, after which a page is closed.
+const PAGE_BYTES: usize = 1 << 20;
 /// Jobs that one call looks at before it answers with what it found so far.
 const SCAN: usize = 20_000;
 /// How long one wait lasts at most.
@@ -100,19 +102,26 @@ impl Context {
         let size = page_size(request.page_size);
         let mut from = token(&request.page_token)?.map_or(Ok(0), u32::try_from);
         let mut tasks = Vec::new();
+        let mut bytes = 0;
         while let Ok(first) = from {
             let skipped = wanted.as_ref().map_or(Some(first), |set| set.range(first..).next());
             let Some(first) = skipped else { break };
             let (page, next) = self.tasks(job, first, request.with_history).await?;
-            for task in page {
-                let chosen = wanted.as_ref().is_none_or(|set| set.contains(task.index));
-                if !chosen || !(states.is_empty() || states.contains(&task.state)) {
-                    continue;
-                }
-                if tasks.len() == size {
-                    return Ok(pb::ListTasksReply { tasks, next_page_token: task.index.to_string() });
-                }
+            let next =
+                next.filter(|next| wanted.as_ref().is_none_or(|set| set.range(*next..).next().is_some()));
+            let fits = |task: &pb::Task| {
+                wanted.as_ref().is_none_or(|set| set.contains(task.index))
+                    && (states.is_empty() || states.contains(&task.state))
+            };
+            let mut page = page.into_iter().filter(fits).peekable();
+            while let Some(task) = page.next() {
+                bytes += prost::Message::encoded_len(&task);
                 tasks.push(task);
+                if tasks.len() == size || bytes >= PAGE_BYTES {
+                    let next = page.peek().map(|task| task.index).or(next);
+                    let next_page_token = next.map(|index| index.to_string()).unwrap_or_default();
+                    return Ok(pb::ListTasksReply { tasks, next_page_token });
+                }
             }
             let Some(next) = next else { break };
             from = Ok(next);

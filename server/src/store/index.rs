@@ -106,7 +106,9 @@ impl Index {
                 self.job_record(JobId(switches.job), loc, stage, |job| job.switches(switches.revision, loc));
             }
             Body::Output(output) => {
-                self.job_record(JobId(output.job), loc, stage, |job| job.output(output.number, loc));
+                self.job_record(JobId(output.job), loc, stage, |job| {
+                    job.output(output.number, output.index, loc)
+                });
             }
             Body::JobEnded(ended) => {
                 self.job_record(JobId(ended.job), loc, stage, |job| job.ended(ended.wall, loc));

@@ -163,8 +163,13 @@ impl Store for LogStore {
         self.shared.attempts(task)
     }
 
-    fn output(&self, job: JobId, cursor: u64) -> Result<(Vec<OutputPiece>, u64), Lookup> {
-        self.shared.output(job, cursor)
+    fn output(
+        &self,
+        job: JobId,
+        tasks: Option<&RoaringBitmap>,
+        cursor: u64,
+    ) -> Result<(Vec<OutputPiece>, u64), Lookup> {
+        self.shared.output(job, tasks, cursor)
     }
 
     fn put_blob(&self, sha256: [u8; 32], bytes: &[u8]) -> Result<(), Error> {

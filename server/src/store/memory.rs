@@ -22,7 +22,11 @@ use super::{
     trouble,
 };
 
-/// Keeps everything until the process ends.
+/// Bytes of output pieces that are held; of more, nothing is kept until jobs are forgotten. A reader is told what is
+/// missing, as with output above its limit.
+const OUTPUT_BYTES: u64 = 256 << 20;
+
+/// Keeps everything until the process ends, but for output beyond a bound.
 #[derive(Debug, Default)]
 pub struct MemoryStore(RwLock<Inner>);
 
@@ -36,6 +40,7 @@ struct Inner {
     queues: BTreeMap<Arc<str>, (u64, bool)>,
     workers: BTreeMap<WorkerId, Arc<str>>,
     blobs: HashMap<[u8; 32], Bytes>,
+    output_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -157,13 +162,20 @@ impl Inner {
                 }
             }
             Write::JobGone(id) => {
-                if let Some(term) = self.jobs.remove(id).and_then(|j| j.term()) {
-                    self.expiry.remove(*id, term);
+                if let Some(job) = self.jobs.remove(id) {
+                    self.output_bytes -= job.outputs.iter().map(|piece| piece.data.len() as u64).sum::<u64>();
+                    if let Some(term) = job.term() {
+                        self.expiry.remove(*id, term);
+                    }
                 }
                 self.ended.remove(id);
             }
             Write::Output { task, attempt, stream, offset, data, worker } => {
-                if let Some(job) = self.jobs.get_mut(&task.job) {
+                let bytes = data.len() as u64;
+                if let Some(job) = self.jobs.get_mut(&task.job)
+                    && self.output_bytes + bytes <= OUTPUT_BYTES
+                {
+                    self.output_bytes += bytes;
                     job.outputs.push(OutputPiece {
                         index: task.index,
                         attempt: *attempt,
@@ -325,12 +337,18 @@ impl Store for MemoryStore {
         Ok(inner.job(task.job)?.attempts.range(own).filter_map(|(_, w)| outcome(w)).collect())
     }
 
-    fn output(&self, job: JobId, cursor: u64) -> Result<(Vec<OutputPiece>, u64), Lookup> {
+    fn output(
+        &self,
+        job: JobId,
+        tasks: Option<&RoaringBitmap>,
+        cursor: u64,
+    ) -> Result<(Vec<OutputPiece>, u64), Lookup> {
         let inner = trouble::read(&self.0);
         let outputs = &inner.job(job)?.outputs;
         let start = usize::try_from(cursor).unwrap_or(usize::MAX).min(outputs.len());
         let (mut pieces, mut bytes) = (Vec::new(), 0);
-        for piece in &outputs[start..] {
+        for piece in outputs[start..].iter().filter(|piece| tasks.is_none_or(|set| set.contains(piece.index)))
+        {
             bytes += piece.data.len() + 64;
             if bytes > PAGE_BYTES && !pieces.is_empty() {
                 break;

@@ -85,9 +85,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// A task's earlier attempts that have an outcome, in order; of very many the newest.
     fn attempts(&self, task: TaskId) -> Result<Vec<EarlierAttempt>, Lookup>;
 
-    /// Output of a job's tasks in commit order from `cursor` (0 = the first kept), at most about 1 MiB, and the cursor to
-    /// go on from. Cursors stay valid while the job is kept, also across restarts.
-    fn output(&self, job: JobId, cursor: u64) -> Result<(Vec<OutputPiece>, u64), Lookup>;
+    /// Output of a job's tasks, or of these of them, in commit order from `cursor` (0 = the first kept), at most about
+    /// 1 MiB, and the cursor to go on from. Cursors stay valid while the job is kept, also across restarts. What it
+    /// costs to ask for few tasks does not depend on how many others there are.
+    fn output(
+        &self,
+        job: JobId,
+        tasks: Option<&RoaringBitmap>,
+        cursor: u64,
+    ) -> Result<(Vec<OutputPiece>, u64), Lookup>;
 
     /// Stores bytes under their SHA-256, durably. Writing what is there already is cheap and refreshes its age.
     fn put_blob(&self, sha256: [u8; 32], bytes: &[u8]) -> Result<(), Error>;

@@ -92,8 +92,7 @@ impl Shared {
         limit: usize,
     ) -> Result<Vec<EndedTask>, Lookup> {
         self.retrying(|| {
-            let overlaps = |low, high| indices.range_cardinality(low..=high) > 0;
-            let spans = kept(&trouble::read(&self.index), job)?.ends_with(overlaps);
+            let spans = kept(&trouble::read(&self.index), job)?.ends_with(indices);
             let mut found: BTreeMap<u32, EndedTask> = BTreeMap::new();
             for span in spans {
                 let full = found.len() >= limit;
@@ -130,10 +129,15 @@ impl Shared {
         })
     }
 
-    pub(super) fn output(&self, job: JobId, cursor: u64) -> Result<(Vec<OutputPiece>, u64), Lookup> {
-        const PIECES: usize = 4096;
+    pub(super) fn output(
+        &self,
+        job: JobId,
+        wanted: Option<&RoaringBitmap>,
+        cursor: u64,
+    ) -> Result<(Vec<OutputPiece>, u64), Lookup> {
+        const PIECES: usize = 1024;
         self.retrying(|| {
-            let places = kept(&trouble::read(&self.index), job)?.outputs(cursor, PIECES);
+            let places = kept(&trouble::read(&self.index), job)?.outputs(cursor, wanted, PIECES);
             let mut pieces = Vec::new();
             let (mut next, mut bytes) = (cursor, 0);
             for (number, loc) in places {

@@ -2,6 +2,7 @@
 //! the store looks before it writes: submissions stop early, ends and cancels go on into a ballast file's room.
 
 use std::{
+    borrow::Cow,
     fs::{self, OpenOptions},
     io,
     path::{Path, PathBuf},
@@ -17,6 +18,13 @@ const BALLAST_BYTES: u64 = 16 << 20;
 /// Free room below which nothing new is accepted: two segments of the engine.
 const SUBMIT_ROOM: u64 = 16 << 20;
 
+/// Free room below which pieces of output are no longer kept: output is what fills a disk, and must not be what stops
+/// submissions and ends.
+const OUTPUT_ROOM: u64 = 64 << 20;
+
+/// Bytes that a byte may take: in the log, in the engine's segments, and once more while it tidies them.
+const GROWTH: u64 = 3;
+
 /// Free room below which nothing at all is written: the engine needs a segment to go on.
 const LAST_ROOM: u64 = 9 << 20;
 
@@ -26,6 +34,8 @@ pub(super) struct Space {
     dir: PathBuf,
     ballast: PathBuf,
     ballasted: bool,
+    /// Output was left out of the last commit that had some.
+    leaves_output: bool,
 }
 
 /// Bytes that may be written; unknown counts as ample.
@@ -38,14 +48,39 @@ impl Space {
     pub(super) fn new(dir: &Path) -> Space {
         let ballast = dir.join("ballast");
         let ballasted = fs::metadata(&ballast).is_ok_and(|m| m.len() == BALLAST_BYTES);
-        let mut space = Space { dir: dir.to_owned(), ballast, ballasted };
+        let mut space = Space { dir: dir.to_owned(), ballast, ballasted, leaves_output: false };
         space.restore();
         space
     }
 
+    /// What of these is to be kept: on a disk that is nearly full all but pieces of output. Who reads such output is told
+    /// how many bytes are missing, as with output above its limit.
+    pub(super) fn without_excess<'a>(&mut self, writes: &'a [Write]) -> Cow<'a, [Write]> {
+        let is_output = |write: &Write| matches!(write, Write::Output { .. });
+        let bytes =
+            |write: &Write| if let Write::Output { data, .. } = write { data.len() as u64 } else { 0 };
+        let output: u64 = writes.iter().map(bytes).sum();
+        if output == 0 {
+            return Cow::Borrowed(writes);
+        }
+        let leaves = self.free() < OUTPUT_ROOM + GROWTH * output;
+        if leaves != std::mem::replace(&mut self.leaves_output, leaves) {
+            match leaves {
+                true => {
+                    tracing::warn!(dir = %self.dir.display(), "the disk is nearly full; output is not kept")
+                }
+                false => tracing::info!("there is room again; output is kept"),
+            }
+        }
+        match leaves {
+            true => writes.iter().filter(|write| !is_output(write)).cloned().collect(),
+            false => Cow::Borrowed(writes),
+        }
+    }
+
     /// Is there room to commit these, which take about `bytes`? Gives the ballast up if it must.
     pub(super) fn admit(&mut self, writes: &[Write], bytes: u64) -> Result<(), Error> {
-        let need = 3 * bytes;
+        let need = GROWTH * bytes;
         let grows = writes.iter().any(|w| matches!(w, Write::Submitted(_)));
         let free = self.free();
         if free >= SUBMIT_ROOM + need {

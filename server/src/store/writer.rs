@@ -58,6 +58,7 @@ impl Writer {
             let cause = std::io::Error::other(format!("an earlier write failed ({why}); restart the server"));
             return Err(Error::Io { act: "write", path: shared.place.0.clone(), cause });
         }
+        let writes = &*self.space.without_excess(writes);
         if writes.is_empty() {
             return Ok(());
         }

@@ -225,7 +225,7 @@ pub(crate) fn told(store: &dyn Store, id: u64, total: u32) -> String {
     }
     let mut cursor = 0;
     loop {
-        let page = store.output(id, cursor);
+        let page = store.output(id, None, cursor);
         text += &line("output", show(page.as_ref()));
         match page {
             Ok((_, next)) if next != cursor => cursor = next,

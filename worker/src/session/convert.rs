@@ -59,10 +59,7 @@ pub(super) fn job(template: pb::Template) -> Job {
         grace: millis(template.kill_grace_ms).unwrap_or(KILL_GRACE),
         needs: Needs { slots: resources.slots.max(1), named: resources.named.into_iter().collect() },
         priority: template.priority,
-        output_limit: match template.output_limit_bytes {
-            0 => OUTPUT_LIMIT,
-            limit => ByteCount(limit),
-        },
+        output_limit: template.output_limit_bytes.map_or(OUTPUT_LIMIT, ByteCount),
         range: template.range.map(|range| Range { start: range.start, step: range.step.max(1) }),
     }
 }

@@ -190,7 +190,7 @@ async fn output_that_nobody_confirms_stops_its_writer() {
     let _worker = Worker::start(&coordinator, &["--slots", "1"]);
     let mut session = coordinator.session().await;
     let mut template = shell(1, "head -c 40000000 /dev/zero; echo done >&2");
-    template.output_limit_bytes = 64 * MIB;
+    template.output_limit_bytes = Some(64 * MIB);
     session.assign(template, 1);
     let mut received = 0;
     while received < 16 * MIB - 60 * 1024 {

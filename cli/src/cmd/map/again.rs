@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use taskq_client::JobId;
-use taskq_client::model::{JobTasks, Selection, Span};
+use taskq_client::model::{JobTasks, Selection, Span, Stream};
 
 use super::{Args, Attached};
 use crate::context::Context;
 use crate::exit::{self, Exit, Failure};
+use crate::holes::Holes;
 use crate::interrupt::Interrupts;
 use crate::joblog::{Earlier, Writer};
 use crate::output;
@@ -43,14 +44,16 @@ pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::
             commands: &command,
             progress: Progress::new(args.progress, &context.screen, id.to_string()),
             joblog: Some(Writer::open(path, true)?),
+            holes: Holes::new(&[Stream::Stdout]),
         };
-        let exit = attached.collect(&client.attach(id), args.unordered, &mut interrupts).await?;
+        let exit =
+            attached.collect(&client.attach(id), args.unordered, args.exit_zero, &mut interrupts).await?;
         if exit == Exit::Interrupted {
             return Ok(exit);
         }
         worst = if exit == Exit::Ok { worst } else { exit };
     }
-    Ok(if args.exit_zero { Exit::Ok } else { worst })
+    Ok(worst)
 }
 
 async fn again(client: &taskq_client::Client, path: &Path, job: u64, seqs: &[u64]) -> anyhow::Result<JobId> {

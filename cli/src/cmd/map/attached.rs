@@ -9,6 +9,7 @@ use super::write;
 use crate::attach;
 use crate::context::{self, Context};
 use crate::exit::{self, Exit};
+use crate::holes::Holes;
 use crate::interrupt::Interrupts;
 use crate::joblog::{Line, Writer};
 use crate::output::Format;
@@ -24,6 +25,7 @@ pub(super) struct Attached<'a> {
     pub(super) commands: &'a (dyn Fn(u32) -> anyhow::Result<String> + Sync),
     pub(super) progress: Progress,
     pub(super) joblog: Option<Writer>,
+    pub(super) holes: Holes,
 }
 
 impl Attached<'_> {
@@ -32,6 +34,7 @@ impl Attached<'_> {
         mut self,
         handle: &JobHandle,
         unordered: bool,
+        exit_zero: bool,
         interrupts: &mut Interrupts,
     ) -> anyhow::Result<Exit> {
         let query = ResultsQuery { cursor: 0, with_output: unordered, follow: true };
@@ -85,9 +88,13 @@ impl Attached<'_> {
         if let Some(line) = verdict::of_many(&self.context.screen, &job) {
             self.context.say(&line);
         }
-        let exit = if interrupted { Exit::Interrupted } else { exit::of_jobs([&job]) };
+        let exit = match (interrupted, exit_zero) {
+            (true, _) => Exit::Interrupted,
+            (false, true) => Exit::Ok,
+            (false, false) => exit::of_jobs([&job]),
+        };
         Shown::print_ended(&self.context.screen, self.client, job).await?;
-        Ok(exit)
+        Ok(self.holes.over(exit))
     }
 
     /// One more end, in the order in which they happen.
@@ -121,7 +128,7 @@ impl Attached<'_> {
             Format::Json => Ok(()),
             Format::Jsonl => TaskView::new(task).print_line(),
             Format::Table | Format::Tsv | Format::Id => {
-                write::output(self.client, &self.context.screen, task).await
+                write::output(self.client, &self.context.screen, task, &mut self.holes).await
             }
         };
         if let Err(error) = &printed

@@ -26,7 +26,6 @@ const COMMAND_BYTES: usize = 1 << 20;
 const LABELS: usize = 64;
 const TEXT_BYTES: usize = 256;
 const PRIORITY: i32 = 1_000;
-const OUTPUT_BYTES: u64 = 64 << 20;
 const OUTPUT_DEFAULT: u64 = 1 << 20;
 const GRACE_DEFAULT: u64 = 10_000;
 const BACKOFF_DEFAULT: u64 = 1_000;
@@ -84,7 +83,7 @@ pub fn template(id: JobId, spec: pb::JobSpec) -> pb::Template {
             ..spec.resources.unwrap_or_default()
         }),
         priority: spec.priority,
-        output_limit_bytes: or(spec.output_limit_bytes, OUTPUT_DEFAULT),
+        output_limit_bytes: Some(spec.output_limit_bytes.unwrap_or(OUTPUT_DEFAULT)),
         columns: Vec::new(),
         range: None,
         total: 1,
@@ -168,9 +167,6 @@ fn check_texts(spec: &pb::JobSpec) -> Result<(), Invalid> {
     check_labels("labels", &spec.labels)?;
     if !(-PRIORITY..=PRIORITY).contains(&spec.priority) {
         return Err(Invalid::new("priority", format!("must be from -{PRIORITY} to {PRIORITY}")));
-    }
-    if spec.output_limit_bytes > OUTPUT_BYTES {
-        return Err(Invalid::new("output_limit_bytes", format!("at most {OUTPUT_BYTES}")));
     }
     for (field, span) in
         [("timeout_ms", spec.timeout_ms), ("kill_grace_ms", spec.kill_grace_ms), ("keep_ms", spec.keep_ms)]

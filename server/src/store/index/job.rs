@@ -1,7 +1,8 @@
 //! What the index knows of one job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use roaring::RoaringBitmap;
 use taskq_core::id::{Millis, WallTime};
 
 use crate::store::{codec, entries::Loc, retention::Term};
@@ -37,7 +38,17 @@ struct Rare {
     switches: Option<(u64, Loc)>,
     attempts: BTreeMap<(u32, u32), (Loc, bool)>,
     /// By number, ascending.
-    outputs: Vec<(u64, Loc)>,
+    outputs: Vec<Piece>,
+    /// The same by task: its index and the piece's number.
+    outputs_by_task: BTreeSet<(u32, u64)>,
+}
+
+/// A piece of output.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    number: u64,
+    loc: Loc,
+    task: u32,
 }
 
 /// Most jobs have one record of ends, or few; some have a million.
@@ -104,8 +115,13 @@ impl Job {
         }
     }
 
-    /// Records of ends that may hold an index that `overlaps` accepts, by their lowest index.
-    pub(in crate::store) fn ends_with(&self, overlaps: impl Fn(u32, u32) -> bool) -> Vec<EndSpan> {
+    /// Records of ends that may hold one of these indices, by their lowest index.
+    pub(in crate::store) fn ends_with(&self, wanted: &RoaringBitmap) -> Vec<EndSpan> {
+        let (Some(lowest), Some(highest)) = (wanted.min(), wanted.max()) else { return Vec::new() };
+        // The bounds settle it for nearly all of a long job's records.
+        let overlaps = |low: u32, high: u32| {
+            low <= highest && lowest <= high && wanted.range_cardinality(low..=high) > 0
+        };
         let mut spans: Vec<EndSpan> = match self.more.as_ref().map(|m| &m.ends) {
             Some(Ends::One(_, span)) => vec![*span],
             Some(Ends::Many(spans)) => spans.values().copied().collect(),
@@ -123,16 +139,29 @@ impl Job {
         own.filter(|(_, (_, filled))| *filled).map(|((_, attempt), (loc, _))| (*attempt, *loc)).collect()
     }
 
-    /// Pieces of output from a number on.
-    pub(in crate::store) fn outputs(&self, from: u64, limit: usize) -> Vec<(u64, Loc)> {
+    /// Pieces of output from a number on, of all tasks or of these, ascending, at most `limit`.
+    pub(in crate::store) fn outputs(
+        &self,
+        from: u64,
+        wanted: Option<&RoaringBitmap>,
+        limit: usize,
+    ) -> Vec<(u64, Loc)> {
         let Some(rare) = self.rare() else { return Vec::new() };
-        let start = rare.outputs.partition_point(|(number, _)| *number < from);
-        rare.outputs[start..].iter().take(limit).copied().collect()
+        let start = rare.outputs.partition_point(|piece| piece.number < from);
+        let later = &rare.outputs[start..];
+        match wanted {
+            None => later.iter().take(limit).map(|piece| (piece.number, piece.loc)).collect(),
+            Some(wanted) if wanted.len() < later.len() as u64 => rare.outputs_of(from, wanted, limit),
+            Some(wanted) => {
+                let own = later.iter().filter(|piece| wanted.contains(piece.task));
+                own.take(limit).map(|piece| (piece.number, piece.loc)).collect()
+            }
+        }
     }
 
     /// The number of its next piece of output.
     pub(in crate::store) fn next_output(&self) -> u64 {
-        self.rare().and_then(|r| r.outputs.last()).map_or(0, |(number, _)| number + 1)
+        self.rare().and_then(|r| r.outputs.last()).map_or(0, |piece| piece.number + 1)
     }
 
     /// All that is recorded of it.
@@ -149,7 +178,7 @@ impl Job {
         let Some(rare) = &more.rare else { return sum };
         sum += rare.switches.map_or(0, |(_, l)| size(&l));
         sum += rare.attempts.values().map(|(l, _)| size(l)).sum::<u64>();
-        sum + rare.outputs.iter().map(|(_, l)| size(l)).sum::<u64>()
+        sum + rare.outputs.iter().map(|piece| size(&piece.loc)).sum::<u64>()
     }
 
     pub(in crate::store) fn has_ends(&self, rank: u64, loc: Loc) -> bool {
@@ -175,8 +204,7 @@ impl Job {
     }
 
     pub(in crate::store) fn has_output(&self, number: u64, loc: Loc) -> bool {
-        let outputs = self.rare().map_or(&[][..], |r| &r.outputs);
-        outputs.binary_search_by_key(&number, |(n, _)| *n).is_ok_and(|at| outputs[at].1 == loc)
+        self.rare().and_then(|r| r.piece(number)).is_some_and(|piece| piece.loc == loc)
     }
 
     pub(super) fn submitted(&mut self, loc: Loc, keyed: bool, repeat: bool, keep: Option<Millis>) -> Spot {
@@ -249,12 +277,13 @@ impl Job {
         }
     }
 
-    pub(super) fn output(&mut self, number: u64, loc: Loc) -> Spot {
-        let outputs = &mut self.more().rare.get_or_insert_default().outputs;
-        match outputs.binary_search_by_key(&number, |(n, _)| *n) {
-            Ok(at) => Spot::Taken { freed: u64::from(std::mem::replace(&mut outputs[at].1, loc).len) },
+    pub(super) fn output(&mut self, number: u64, task: u32, loc: Loc) -> Spot {
+        let rare = self.more().rare.get_or_insert_default();
+        match rare.outputs.binary_search_by_key(&number, |piece| piece.number) {
+            Ok(at) => Spot::Taken { freed: u64::from(std::mem::replace(&mut rare.outputs[at].loc, loc).len) },
             Err(at) => {
-                outputs.insert(at, (number, loc));
+                rare.outputs.insert(at, Piece { number, loc, task });
+                rare.outputs_by_task.insert((task, number));
                 Spot::Taken { freed: 0 }
             }
         }
@@ -266,5 +295,21 @@ impl Job {
 
     fn rare(&self) -> Option<&Rare> {
         self.more.as_ref()?.rare.as_deref()
+    }
+}
+
+impl Rare {
+    fn piece(&self, number: u64) -> Option<&Piece> {
+        let at = self.outputs.binary_search_by_key(&number, |piece| piece.number).ok()?;
+        self.outputs.get(at)
+    }
+
+    /// For few tasks of many: touches no other task's pieces.
+    fn outputs_of(&self, from: u64, wanted: &RoaringBitmap, limit: usize) -> Vec<(u64, Loc)> {
+        let of_task = |task| self.outputs_by_task.range((task, from)..=(task, u64::MAX)).take(limit);
+        let mut numbers: Vec<u64> = wanted.iter().flat_map(of_task).map(|(_, number)| *number).collect();
+        numbers.sort_unstable();
+        numbers.truncate(limit);
+        numbers.iter().filter_map(|number| Some((*number, self.piece(*number)?.loc))).collect()
     }
 }
