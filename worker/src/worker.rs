@@ -22,7 +22,7 @@ use crate::config::{self, Config, OnLeaseLost};
 use crate::outbox::{self, Event, Outbox, Report, Seq};
 use crate::runner::{self, Context, Stop};
 use crate::session::connect;
-use crate::session::{self, Hello, Incarnation, Lost, News, Outgoing, Saying};
+use crate::session::{self, Hello, Incarnation, Losses, Lost, News, Outgoing, Saying};
 use crate::slots::Slots;
 use crate::spawner::{Setup, Spawner, Who};
 
@@ -34,8 +34,6 @@ const LAST_REPORTS: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_secs(1);
 /// The number of the first message of a link.
 const HELLO: Seq = Seq(1);
-/// Reasons for having no link that are remembered; there are few.
-const LOSSES: usize = 16;
 /// Events handled in one go.
 const EVENTS: usize = 256;
 
@@ -94,8 +92,7 @@ struct Worker {
     link: Option<Link>,
     /// Whether this worker has ever been welcome: before, a refusal is its end.
     known: bool,
-    /// Why there was no link since the last one: each reason was told once.
-    losses: Vec<Lost>,
+    losses: Losses,
     lease: Duration,
     phase: Phase,
     /// When to look for tasks that waited too long.
@@ -179,7 +176,7 @@ impl Worker {
             outbox: Outbox::default(),
             link: None,
             known: false,
-            losses: Vec::new(),
+            losses: Losses::default(),
             lease: Duration::ZERO,
             phase: Phase::Working,
             give_back_at: None,
@@ -322,21 +319,14 @@ impl Worker {
             (true, Lost::Unauthorised(_) | Lost::Refused(_))
             | (_, Lost::NameTaken(_) | Lost::Unavailable(_)) => {}
         }
-        // Each reason once, not at each try.
-        if self.losses.contains(&lost) {
-            debug!(reason = %lost, "still no coordinator");
-        } else {
-            let addr = &self.config.access.addr;
-            match &lost {
-                Lost::NameTaken(_) => {
-                    warn!(addr, reason = %lost, "the coordinator does not take this worker now; trying again");
-                }
-                Lost::Unauthorised(_) | Lost::Refused(_) | Lost::Unavailable(_) => {
-                    warn!(addr, reason = %lost, "no coordinator; trying again until it is there");
-                }
+        let addr = &self.config.access.addr;
+        match (self.losses.is_news(&lost), &lost) {
+            (false, _) => debug!(reason = %lost, "still no coordinator"),
+            (true, Lost::NameTaken(_)) => {
+                warn!(addr, reason = %lost, "the coordinator does not take this worker now; trying again");
             }
-            if self.losses.len() < LOSSES {
-                self.losses.push(lost);
+            (true, Lost::Unauthorised(_) | Lost::Refused(_) | Lost::Unavailable(_)) => {
+                warn!(addr, reason = %lost, "no coordinator; trying again until it is there");
             }
         }
         self.link = None;
@@ -346,7 +336,7 @@ impl Worker {
 
     fn welcome(&mut self, lease: Duration, heartbeat: Duration, abandon: &HashSet<Key>) {
         self.known = true;
-        self.losses.clear();
+        self.losses.forget();
         self.lease = lease;
         self.renew(HELLO);
         self.abandon(abandon);
