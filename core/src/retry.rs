@@ -1,11 +1,16 @@
-//! How long a failed task waits: exponential, capped, with jitter that is a pure function of the attempt.
+//! How long a failed task waits: exponential, capped, with jitter that is a pure function of the attempt; or always the
+//! same, exactly.
 
 use crate::{
     id::{Attempt, Millis, TaskId},
     job::Retry,
 };
 
-/// The wait after the `failures`-th failure, between half of the exponential step and all of it.
+/// A multiplier that asks for the same wait each time.
+const FIXED_MILLI: u32 = 1_000;
+
+/// The wait after the `failures`-th failure: between half of the exponential step and all of it, or the whole step if
+/// it does not grow.
 pub(crate) fn delay(retry: &Retry, failures: u32, task: TaskId, attempt: Attempt) -> Millis {
     let mut step = retry.initial.0.min(retry.max.0);
     for _ in 1..failures {
@@ -18,6 +23,9 @@ pub(crate) fn delay(retry: &Retry, failures: u32, task: TaskId, attempt: Attempt
             break;
         }
         step = next;
+    }
+    if retry.multiplier_milli == FIXED_MILLI {
+        return Millis(step);
     }
     let half = step / 2;
     Millis(step - half + hash(task, attempt) % (half + 1))

@@ -29,6 +29,12 @@ impl<T> Default for Table<T> {
     }
 }
 
+impl<T> Default for Page<T> {
+    fn default() -> Page<T> {
+        Page { used: 0, slots: Box::new([const { None }; PAGE]) }
+    }
+}
+
 impl<T> Table<T> {
     /// An empty table.
     #[must_use]
@@ -70,16 +76,27 @@ impl<T> Table<T> {
     /// Puts a value in; gives back the one that was there.
     pub fn insert(&mut self, id: JobId, value: T) -> Option<T> {
         let (page, slot) = place(id);
-        let page = self
-            .pages
-            .entry(page)
-            .or_insert_with(|| Page { used: 0, slots: Box::new([const { None }; PAGE]) });
+        let page = self.pages.entry(page).or_default();
         let old = page.slots[slot].replace(value);
         if old.is_none() {
             page.used += 1;
             self.len += 1;
         }
         old
+    }
+
+    /// The value of a job, to change; a default if it had none.
+    pub fn get_or_default(&mut self, id: JobId) -> &mut T
+    where
+        T: Default,
+    {
+        let (page, slot) = place(id);
+        let page = self.pages.entry(page).or_default();
+        if page.slots[slot].is_none() {
+            page.used += 1;
+            self.len += 1;
+        }
+        page.slots[slot].get_or_insert_default()
     }
 
     /// Takes a value out.

@@ -8,13 +8,14 @@ use taskq_core::id::{Now, Timestamp, WallTime};
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    start_wall: WallTime,
 }
 
 impl Clock {
     /// A clock whose monotonic side begins now, at 0.
     #[must_use]
     pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+        Clock { start: Instant::now(), start_wall: wall() }
     }
 
     /// This moment.
@@ -22,6 +23,13 @@ impl Clock {
     pub fn now(&self) -> Now {
         let mono = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now { mono: Timestamp(mono), wall: wall() }
+    }
+
+    /// A wall clock that nobody can set forward: what was written a moment ago must not look a year old.
+    #[must_use]
+    pub fn calendar(&self) -> WallTime {
+        let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        wall().min(WallTime(self.start_wall.0.saturating_add(passed)))
     }
 
     /// When the monotonic side will show `at`.

@@ -9,7 +9,6 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
-pub mod disk;
 pub mod elements;
 pub mod metrics;
 pub mod store;
@@ -25,11 +24,11 @@ use tokio::{
 
 use crate::{
     access::{Access, Token},
+    api::room::Room,
     api::{Context, Start},
     clock::Clock,
     config::Config,
     coordinator::{Handle, commit, deliver, restore, retain, run, sessions::Sessions},
-    disk::Space,
     metrics::Metrics,
     store::{LogStore, MemoryStore, Options, Store},
     templates::Templates,
@@ -121,18 +120,16 @@ impl Coordinator {
         let (commits, mut committed) = commit::start(Arc::clone(&store), deliver, Arc::clone(&metrics));
         start_loop(run::run(clock, state, inbox, commits, stopping.clone()))?;
 
-        let space = Arc::new(Space::of(config.data.as_deref()));
         let start = Start { at: tokio::time::Instant::now(), epoch, instance };
         let context = Context {
             handle: handle.clone(),
             store: Arc::clone(&store),
-            space: Arc::clone(&space),
+            room: Room::default(),
             metrics,
             start,
             stopping,
         };
-        let watching = tokio::spawn(async move { space.watch().await });
-        let retaining = tokio::spawn(retain::retain(store, config.keep, handle.clone()));
+        let retaining = tokio::spawn(retain::retain(clock, store, config.keep, handle.clone()));
         let (farewell, said) = oneshot::channel::<()>();
         let incoming = api::accept::accept(listener);
         let router = api::router(context, access.token);
@@ -160,7 +157,6 @@ impl Coordinator {
         };
         stop.send_replace(true);
         handle.sessions.close_all();
-        watching.abort();
         retaining.abort();
         drop((serving, handle));
         match stored {

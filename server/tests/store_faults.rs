@@ -204,7 +204,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
         let acked = results.iter().take_while(|ok| **ok).count();
         assert_eq!(acked as u64 + 1, failing, "one sync at open, one a commit");
         assert!(results[acked..].iter().all(|ok| !ok), "{results:?}");
-        assert!(!store.has_room());
+        assert_eq!(store.room().map(|(_, free)| free), Some(0), "nothing new is let in");
         // What was not acknowledged is not seen either.
         assert!(store.submitted(JobId(acked as u64 + 1)).is_err());
         drop(store);
@@ -254,7 +254,7 @@ fn a_full_disk_refuses_submissions_and_still_takes_ends() {
     store.commit(&[submit(1, 5000), output(1, 0, 0, "x")]).unwrap();
     // Somebody else fills the disk.
     disk.fill(0);
-    assert!(!store.has_room());
+    assert!(store.room().is_some_and(|(_, free)| free < 16 << 20));
     let refused = store.commit(&[submit(2, 1)]).unwrap_err();
     assert!(matches!(refused, Error::Full { .. }), "{refused}");
     for rank in 0..100 {
@@ -312,6 +312,28 @@ fn the_engine_never_writes_files_of_its_own_for_values() {
     fs::create_dir_all(dir.path().join("sled/blobs")).unwrap();
     fs::write(dir.path().join("sled/blobs/1"), b"x").unwrap();
     assert!(matches!(LogStore::open(&eager(dir.path())), Err(Error::Corrupt { .. })));
+}
+
+#[test]
+fn a_commit_of_any_size_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(&eager(dir.path())).unwrap();
+    // Above 128 MiB a commit is cut into larger parts; both sides of that limit, and then small ones again.
+    let sizes = [(1, (128 << 20) - (64 << 10)), (2, (128 << 20) + 1), (3, 150 << 20), (4, 10)];
+    let spec = |id: u64, bytes: usize| -> Vec<u8> {
+        (0..bytes as u64 / 8 + 1).flat_map(|n| (n ^ (id << 56)).to_le_bytes()).take(bytes).collect()
+    };
+    for (id, bytes) in sizes {
+        let mut large = job(id, 1);
+        large.spec = spec(id, bytes).into();
+        store.commit(&[Write::Submitted(large)]).unwrap();
+        assert!(store.submitted(JobId(id)).unwrap().spec == spec(id, bytes), "job {id} at once");
+    }
+    drop(store);
+    let store = LogStore::open(&eager(dir.path())).unwrap();
+    for (id, bytes) in sizes {
+        assert!(store.submitted(JobId(id)).unwrap().spec == spec(id, bytes), "job {id} after a restart");
+    }
 }
 
 /// A file system of a few MiB, gone with the value.

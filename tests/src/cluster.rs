@@ -40,6 +40,7 @@ pub struct Setup {
     data: Option<PathBuf>,
     arguments: Vec<String>,
     wrapper: Vec<String>,
+    environment: Vec<(String, String)>,
     tolerated: Vec<String>,
 }
 
@@ -64,6 +65,12 @@ impl Setup {
     /// Starts the coordinator under another program, such as strace with its flags.
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// An environment variable of the coordinator and its workers.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -315,6 +322,7 @@ impl Cluster {
 
     fn surroundings(&self, command: &mut Command) {
         clean(command, self.folder());
+        command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder());
     }
 

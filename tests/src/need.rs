@@ -24,6 +24,11 @@ pub fn tools_present(tools: &[&str]) -> bool {
     true
 }
 
+/// True if something that the test looked for is there; `reason` says what.
+pub fn given(there: bool, reason: &str) -> bool {
+    there || skip(reason)
+}
+
 fn skip(reason: &str) -> bool {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} cannot be skipped with CI=true: {reason}");

@@ -124,7 +124,8 @@ fn a_full_disk_refuses_and_recovers() {
             assert_eq!(cluster.server().end().code(), Some(74), "{refusal}\n{}", cluster.server().log());
         }
     }
-    assert!(cluster.server().log().contains("full") || refusal.message().contains("DISK_FULL"), "says why");
+    let said = cluster.server().log();
+    assert!(said.contains("the disk is full") || refusal.message().contains("DISK_FULL"), "says why: {said}");
     fs::remove_file(filler).unwrap();
     if cluster.server().ended().is_some() {
         cluster.start_server();
@@ -151,44 +152,63 @@ fn after_a_failed_sync_nothing_is_acknowledged() {
         return;
     }
     for nth in [1, 2, 3, 5, 8, 13] {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        // A store that exists already: its making is not what fails.
-        let mut cluster = Setup::new().data(&data).start();
-        let mut acked = vec![cluster.api().submit_one(spec::command(&["true"]))];
-        cluster.stop_server();
-        drop(cluster);
-
-        let inject = format!("inject=fdatasync,fsync:error=EIO:when={nth}");
-        let log = folder.path().join("strace");
-        let traced =
-            ["strace", "-f", "-o", log.to_str().unwrap(), "-e", "trace=fdatasync,fsync", "-e", &inject];
-        let mut cluster = Setup::new().data(&data).under(&traced).tolerate("").launch();
-        let mut api = None;
-        wait::holds("the failing disk ends the coordinator", || {
-            if cluster.server().ended().is_some() {
-                return true;
-            }
-            if api.is_none() {
-                api = cluster.api_if_ready();
-            }
-            if let Some(api) = &api
-                && let Ok(ids) = api.submit(&spec::request(vec![spec::command(&["true"])]))
-            {
-                acked.extend(ids);
-            }
-            false
-        });
-        let said = cluster.server().log();
-        assert_eq!(cluster.server().end().code(), Some(74), "sync {nth} failed:\n{said}");
-        assert!(!said.contains("panicked"), "{said}");
-        drop(cluster);
-        let injected = fs::read_to_string(&log).unwrap().matches("(INJECTED)").count();
-        assert_eq!(injected, 1, "the error was injected once");
-
-        let cluster = Setup::new().data(&data).start();
-        assert_eq!(missing(&cluster.api(), &acked), Vec::<u64>::new(), "after sync {nth} failed");
+        ends_and_loses_nothing("fdatasync,fsync", "EIO", nth);
     }
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_acknowledged() {
+    if !need::root_and(&["strace"]) {
+        return;
+    }
+    for nth in [1, 2, 3, 5, 8, 13, 21] {
+        ends_and_loses_nothing("pwrite64", "ENOSPC", nth);
+    }
+    for nth in [1, 2, 4, 9] {
+        ends_and_loses_nothing("pwrite64", "EIO", nth);
+    }
+}
+
+/// Lets the n-th of these calls fail in a coordinator that takes jobs: it ends with 74, and the next one knows all that
+/// was acknowledged.
+fn ends_and_loses_nothing(calls: &str, error: &str, nth: u32) {
+    let at = format!("{error} at {calls} {nth}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    // A store that exists already: its making is not what fails.
+    let mut cluster = Setup::new().data(&data).start();
+    let mut acked = vec![cluster.api().submit_one(spec::command(&["true"]))];
+    cluster.stop_server();
+    drop(cluster);
+
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error={error}:when={nth}"));
+    let log = folder.path().join("strace");
+    let traced = ["strace", "-f", "-o", log.to_str().expect("a path"), "-e", &trace, "-e", &inject];
+    let mut cluster = Setup::new().data(&data).under(&traced).tolerate("").launch();
+    let mut api = None;
+    wait::holds("the failing disk ends the coordinator", || {
+        if cluster.server().ended().is_some() {
+            return true;
+        }
+        if api.is_none() {
+            api = cluster.api_if_ready();
+        }
+        if let Some(api) = &api
+            && let Ok(ids) = api.submit(&spec::request(vec![spec::command(&["true"])]))
+        {
+            acked.extend(ids);
+        }
+        false
+    });
+    let said = cluster.server().log();
+    assert_eq!(cluster.server().end().code(), Some(74), "{at}:\n{said}");
+    assert!(!said.contains("panicked"), "{at}:\n{said}");
+    drop(cluster);
+    let injected = fs::read_to_string(&log).expect("a trace").matches("(INJECTED)").count();
+    assert_eq!(injected, 1, "{at}: injected once");
+
+    let cluster = Setup::new().data(&data).start();
+    assert_eq!(missing(&cluster.api(), &acked), Vec::<u64>::new(), "after {at}");
 }
 
 #[test]

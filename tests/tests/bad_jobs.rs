@@ -1,9 +1,11 @@
 //! Programs that misbehave: they are ended wholly, their output is bounded, and the worker works on.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use taskq_proto::v1 as pb;
 use taskq_proto::v1::outcome::Kind;
-use taskq_tests::{Api, Cluster, Setup, procs, spec, wait};
+use taskq_tests::{Api, Cluster, Setup, need, procs, spec, wait};
 
 /// Environment mark of these tasks; the value is the test's own.
 const MARK: &str = "TEST_OF_BAD_JOBS";
@@ -144,6 +146,47 @@ fn a_flood_of_output_is_bounded_and_its_tail_is_kept() {
     assert!(logs.stdout.len() < 4 << 20, "what is kept is bounded: {} bytes", logs.stdout.len());
     assert!(logs.out().ends_with("the end"), "the tail is kept");
     assert!(procs::disk_bytes(&cluster.data()) < 200 << 20, "the disk stays bounded");
+    works_on(&cluster);
+}
+
+/// A control group of 32 MiB, version 1 or 2, for processes that enter it themselves; gone with the value.
+struct Cramped(PathBuf);
+
+impl Cramped {
+    /// `None`, said aloud, where there is none to be had.
+    fn make() -> Option<Cramped> {
+        let root = Path::new("/sys/fs/cgroup");
+        let (parent, limit) = match root.join("memory").exists() {
+            true => (root.join("memory"), "memory.limit_in_bytes"),
+            false => (root.to_owned(), "memory.max"),
+        };
+        let folder = parent.join(format!("taskq-test-{}", std::process::id()));
+        let made = fs::create_dir(&folder).and_then(|()| fs::write(folder.join(limit), "32M"));
+        need::given(made.is_ok(), "it needs a control group for memory").then_some(Cramped(folder))
+    }
+}
+
+impl Drop for Cramped {
+    fn drop(&mut self) {
+        wait::holds("the control group is empty", || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[test]
+fn who_runs_out_of_memory_is_told_so() {
+    if !need::root_and(&[]) {
+        return;
+    }
+    let Some(cramped) = Cramped::make() else { return };
+    let (cluster, api) = cluster();
+    let enter = format!("echo $$ > {}/cgroup.procs", cramped.0.display());
+    // A line without end is held in memory.
+    let run = cluster.taskq(&["run", "-c", &format!("{enter}; exec tail /dev/zero")]).code(137);
+    run.says(&["oom", "memory"]);
+    let killed = api.submit_one(spec::shell("kill -9 $$"));
+    api.ended(killed);
+    let outcome = api.task(killed, 0).outcome.expect("an outcome");
+    assert_eq!((outcome.signal, outcome.out_of_memory), (9, false), "killed by somebody else: {outcome:?}");
     works_on(&cluster);
 }
 

@@ -24,7 +24,7 @@ const CORE_MAY_USE: &[&str] = &["bytes", "roaring", "thiserror"];
 const TONIC: &[&str] = &["server/src/api/", "worker/src/session", "client/src/"];
 
 /// Single files elsewhere that pass tonic's errors on.
-const TONIC_ERRORS: &[&str] = &["server/src/lib.rs", "server/src/disk.rs"];
+const TONIC_ERRORS: &[&str] = &["server/src/lib.rs"];
 
 const LONGEST_FILE: usize = 600;
 

@@ -92,6 +92,8 @@ pub(crate) struct Task {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Outcome {
     pub how: How,
+    /// The kernel killed it for lack of memory.
+    pub out_of_memory: bool,
     /// For people: what happened, to what, and what to do. May be empty.
     pub message: String,
     pub usage: Usage,

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::attempt::{ByteCount, Epoch, How, Job, JobId, Key, Needs, Program, Task};
 use crate::command::Surroundings;
+use crate::memory::Memory;
 use crate::outbox::{self, Event};
 use crate::runner::{self, Context};
 use crate::spawner::{Setup, Spawner, Who};
@@ -30,6 +31,7 @@ pub fn time_tasks(tasks: u32, slots: u32) -> Duration {
             surroundings: Surroundings::new("bench".to_owned(), 0),
             reports,
             room: outbox::room(),
+            memory: Memory::watch(),
         });
         let job = Arc::new(job());
         let (_stop, stopped) = watch::channel(None);

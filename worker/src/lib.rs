@@ -7,13 +7,14 @@
 //! | file | what |
 //! |---|---|
 //! | `config.rs` | every setting once |
-//! | `worker.rs` | the loop: what was said, what happened, what starts now |
+//! | `worker.rs`, `worker/` | the loop: what was said, what happened, what starts now |
 //! | `session/` | the link to the coordinator, and the only files that know the wire |
 //! | `attempt.rs` | the worker's own words for what it runs |
 //! | `slots.rs` | which task may start |
 //! | `command.rs` | template to argv and environment |
 //! | `runner.rs` | one attempt from start to outcome |
 //! | `spawner/` | the process that starts and outlives tasks |
+//! | `memory.rs` | was it killed because memory ran out? |
 //! | `output.rs` | what is kept of a stream |
 //! | `outbox.rs` | what the coordinator has not confirmed |
 //! | `sys.rs` | system calls without a safe wrapper |
@@ -28,6 +29,7 @@ pub mod bench;
 mod clock;
 mod command;
 mod config;
+mod memory;
 mod outbox;
 mod output;
 mod runner;

@@ -26,6 +26,7 @@ use tracing::warn;
 use crate::attempt::{Chunk, How, Key, Outcome, Rest, Stream, Task, Usage};
 use crate::clock;
 use crate::command::{self, Surroundings};
+use crate::memory::Memory;
 use crate::outbox::{Event, Report};
 use crate::output::{CHUNK, Capture};
 use crate::spawner::{self, Control, Exit, Failure, Process, Spawner, Stage};
@@ -45,6 +46,7 @@ pub(crate) struct Context {
     pub surroundings: Surroundings,
     pub reports: mpsc::UnboundedSender<Report>,
     pub room: Arc<Semaphore>,
+    pub memory: Memory,
 }
 
 /// Why an attempt is to end before its time.
@@ -122,6 +124,15 @@ fn passes(failure: Failure) -> bool {
         Failure::Lost => false,
         Failure::Refused { stage: Stage::Fork, .. } => true,
         Failure::Refused { errno, .. } => errno == libc::ETXTBSY,
+    }
+}
+
+/// By SIGKILL, or a child of the shell that it was; not by this worker.
+fn was_killed_outright(how: How) -> bool {
+    match how {
+        How::Signaled(signal) => signal == libc::SIGKILL,
+        How::Exited(code) => code == 128 + libc::SIGKILL,
+        How::TimedOut | How::Cancelled | How::CannotExecute(_) | How::Lost | How::Rejected => false,
     }
 }
 
@@ -264,8 +275,10 @@ impl<'a> Running<'a> {
                 (how, usage, exited.fenced)
             }
         };
+        let out_of_memory = was_killed_outright(how) && self.context.memory.ran_out();
         let message = self.message(how, fenced);
-        Outcome { how, message, usage, stdout, stderr, started_unix_ms: 0, ended_unix_ms: clock::unix_ms() }
+        let ended_unix_ms = clock::unix_ms();
+        Outcome { how, message, out_of_memory, usage, stdout, stderr, started_unix_ms: 0, ended_unix_ms }
     }
 
     fn how(&self, status: i32, was_killed: bool) -> How {

@@ -1,9 +1,10 @@
-//! The worker's loop: what the coordinator said, what happened to tasks, what may start now.
+//! The worker's loop: it waits for what the coordinator says (`told`), for what happens to tasks (`here`), and for
+//! time to pass; `link` is the open session.
 //!
 //! It decides nothing about processes (`runner.rs`) and nothing about the wire (`session/`); it is the one place that
 //! knows which attempts are here and in which state.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,28 +13,30 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, Interval, sleep_until, timeout};
+use tracing::{debug, info};
 
-use crate::attempt::{How, Key, Outcome, Task};
-use crate::clock;
+use crate::attempt::Key;
 use crate::command::Surroundings;
-use crate::config::{self, Config, OnLeaseLost};
-use crate::outbox::{self, Event, Outbox, Report, Seq};
-use crate::runner::{self, Context, Stop};
+use crate::config::Config;
+use crate::memory::Memory;
+use crate::outbox::{self, Outbox, Report};
+use crate::runner::{Context, Stop};
 use crate::session::connect;
-use crate::session::{self, Hello, Incarnation, Losses, Lost, News, Outgoing, Saying};
+use crate::session::{self, Incarnation, Losses, News, Outgoing};
 use crate::slots::Slots;
 use crate::spawner::{Setup, Spawner, Who};
+
+mod here;
+mod link;
+mod told;
+
+use link::Link;
 
 /// A task that has waited this long behind others is given back: somebody else may be free.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a stopping worker waits for its last reports to be confirmed.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
-/// Self-fencing comes this much before the lease is over, or a quarter of a short lease.
-const MARGIN: Duration = Duration::from_secs(1);
-/// The number of the first message of a link.
-const HELLO: Seq = Seq(1);
 /// Events handled in one go.
 const EVENTS: usize = 256;
 
@@ -111,31 +114,6 @@ struct Runner {
     dropped: bool,
 }
 
-struct Link {
-    outgoing: Outgoing,
-    /// None before Welcome.
-    heartbeat: Option<Interval>,
-    /// When each message went that has not been answered, by the clock since boot: the lease begins anew when one
-    /// arrives, hence not before it went.
-    unanswered: VecDeque<(Seq, Duration)>,
-}
-
-impl Link {
-    /// Call it before each message.
-    fn sending(&mut self) {
-        self.unanswered.push_back((self.outgoing.next_seq(), clock::since_boot()));
-    }
-
-    /// When the last message went that has arrived for sure.
-    fn answered(&mut self, seq: Seq) -> Option<Duration> {
-        let mut last = None;
-        while self.unanswered.front().is_some_and(|(sent, _)| *sent <= seq) {
-            last = self.unanswered.pop_front().map(|(_, at)| at);
-        }
-        last
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Working,
@@ -159,12 +137,14 @@ impl Worker {
             nobody_to_tell: config.coordinator_is_here,
         };
         let who = Who { program: config.spawner.clone(), setup };
+        // Bounded by what sends into it: two reports a task that runs, and output as far as there is room for it.
         let (reports, events) = mpsc::unbounded_channel();
         let context = Context {
             spawner: Spawner::start(who).map_err(Error::Spawner)?,
             surroundings: Surroundings::new(config.name.clone(), config.nice),
             reports,
             room: outbox::room(),
+            memory: Memory::watch(),
         };
         Ok(Worker {
             incarnation,
@@ -261,228 +241,6 @@ impl Worker {
         };
         let _ = timeout(LAST_REPORTS, ending).await;
         info!("drained");
-    }
-
-    // ── what the coordinator says ──
-
-    fn hear(&mut self, news: News) -> Result<(), Error> {
-        match news {
-            News::Opening(outgoing) => {
-                let mut link = Link { outgoing, heartbeat: None, unanswered: VecDeque::new() };
-                link.sending();
-                link.outgoing.hello(&self.hello());
-                self.link = Some(link);
-            }
-            News::Lost(lost) => self.lost(lost)?,
-            News::Said(saying) => match saying {
-                Saying::Welcome { epoch, lease, heartbeat, abandon } => {
-                    info!(epoch = epoch.0, "connected to the coordinator");
-                    self.welcome(lease, heartbeat, &abandon);
-                }
-                Saying::Assign { tasks, unknown } => {
-                    for key in unknown {
-                        self.give_back_one(key, "its template was never sent");
-                    }
-                    self.assigned(tasks);
-                }
-                Saying::Committed(seq) => {
-                    self.outbox.confirm(seq);
-                    self.renew(seq);
-                }
-                Saying::Stop { keys, stale: true } => self.abandon(&keys.into_iter().collect()),
-                Saying::Stop { keys, stale: false } => keys.into_iter().for_each(|key| self.cancel(key)),
-                Saying::Drain => self.drain(),
-            },
-        }
-        Ok(())
-    }
-
-    fn hello(&self) -> Hello {
-        let dropped = |key: &Key| self.runners.get(key).is_some_and(|runner| runner.dropped);
-        let held = self.slots.held().filter(|key| !dropped(key)).chain(self.outbox.ended());
-        Hello {
-            incarnation: self.incarnation,
-            name: self.config.name.clone(),
-            host: config::host(),
-            slots: self.config.slots,
-            named: self.config.resources.clone(),
-            labels: self.config.labels.clone(),
-            window: self.config.window(),
-            held: held.collect(),
-        }
-    }
-
-    fn lost(&mut self, lost: Lost) -> Result<(), Error> {
-        match (self.known, &lost) {
-            (false, Lost::Unauthorised(why)) => return Err(Error::Unauthorised(why.clone())),
-            (false, Lost::Refused(why)) => return Err(Error::Refused(why.clone())),
-            (true, Lost::Unauthorised(_) | Lost::Refused(_))
-            | (_, Lost::NameTaken(_) | Lost::Unavailable(_)) => {}
-        }
-        let addr = &self.config.access.addr;
-        match (self.losses.is_news(&lost), &lost) {
-            (false, _) => debug!(reason = %lost, "still no coordinator"),
-            (true, Lost::NameTaken(_)) => {
-                warn!(addr, reason = %lost, "the coordinator does not take this worker now; trying again");
-            }
-            (true, Lost::Unauthorised(_) | Lost::Refused(_) | Lost::Unavailable(_)) => {
-                warn!(addr, reason = %lost, "no coordinator; trying again until it is there");
-            }
-        }
-        self.link = None;
-        self.outbox.rewind();
-        Ok(())
-    }
-
-    fn welcome(&mut self, lease: Duration, heartbeat: Duration, abandon: &HashSet<Key>) {
-        self.known = true;
-        self.losses.forget();
-        self.lease = lease;
-        self.renew(HELLO);
-        self.abandon(abandon);
-        if let Some(link) = &mut self.link {
-            let mut beat = interval(heartbeat.max(Duration::from_millis(10)));
-            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            beat.reset();
-            link.heartbeat = Some(beat);
-        }
-    }
-
-    /// The coordinator has heard us: the lease is as long as ever.
-    fn renew(&mut self, seq: Seq) {
-        let Some(sent) = self.link.as_mut().and_then(|link| link.answered(seq)) else { return };
-        if self.config.on_lease_lost == OnLeaseLost::Kill {
-            let until = sent + self.lease - MARGIN.min(self.lease / 4);
-            self.context.spawner.lease(until);
-            self.safe_until = Some(until);
-            self.fence_at = Some(Instant::now() + until.saturating_sub(clock::since_boot()));
-        }
-    }
-
-    fn assigned(&mut self, tasks: Vec<Task>) {
-        let now = Instant::now();
-        for task in tasks {
-            if self.phase > Phase::Working {
-                self.give_back_one(task.key, "the worker drains");
-            } else if !self.outbox.holds_end_of(task.key) {
-                self.slots.add(task, now.into_std());
-                self.give_back_at.get_or_insert(now + PATIENCE);
-            }
-        }
-    }
-
-    fn cancel(&mut self, key: Key) {
-        if let Some(runner) = self.runners.get(&key) {
-            runner.stop.send_replace(Some(Stop::Cancelled));
-        } else if self.slots.remove(key).is_some() {
-            let now = clock::unix_ms();
-            let outcome = Outcome {
-                how: How::Cancelled,
-                started_unix_ms: now,
-                ended_unix_ms: now,
-                ..Outcome::default()
-            };
-            self.outbox.push(Report { key, event: Event::Ended(Box::new(outcome)) });
-        }
-    }
-
-    fn abandon(&mut self, keys: &HashSet<Key>) {
-        for key in keys {
-            if let Some(runner) = self.runners.get_mut(key) {
-                runner.dropped = true;
-                runner.stop.send_replace(Some(Stop::Stale));
-                info!(task = %key, "killed: it was given to another worker");
-            }
-            self.slots.remove(*key);
-        }
-        self.outbox.abandon(keys);
-    }
-
-    // ── what happens here ──
-
-    fn start_what_fits(&mut self) {
-        if self.safe_until.is_some_and(|until| until <= clock::since_boot()) {
-            return;
-        }
-        while let Some((task, slot)) = self.slots.start() {
-            let key = task.key;
-            let (stop, stopped) = watch::channel(None);
-            self.runners.insert(key, Runner { stop, dropped: false });
-            self.tasks.spawn(runner::run(Arc::clone(&self.context), task, slot, stopped));
-        }
-    }
-
-    fn happened(&mut self, report: Report) {
-        let dropped = self.runners.get(&report.key).is_none_or(|runner| runner.dropped);
-        if let Event::Ended(_) = report.event {
-            self.runners.remove(&report.key);
-            self.slots.end(report.key);
-        }
-        if !dropped {
-            self.outbox.push(report);
-        }
-    }
-
-    fn send(&mut self) {
-        if let Some(link) = &mut self.link {
-            let reports = self.outbox.take(link.outgoing.next_seq());
-            if !reports.is_empty() {
-                link.sending();
-                link.outgoing.reports(reports);
-                link.heartbeat.iter_mut().for_each(Interval::reset);
-            }
-        }
-    }
-
-    fn beat(&mut self) {
-        if let Some(link) = &mut self.link {
-            link.sending();
-            link.outgoing.heartbeat();
-        }
-    }
-
-    fn give_back_one(&mut self, key: Key, reason: &'static str) {
-        self.outbox.push(Report { key, event: Event::Returned { reason } });
-    }
-
-    fn give_back(&mut self) {
-        for key in self.slots.give_back(Instant::now().into_std(), PATIENCE) {
-            self.give_back_one(key, "it waited behind long tasks");
-        }
-        self.give_back_at = self.slots.oldest().map(|since| Instant::from_std(since) + PATIENCE);
-    }
-
-    fn fence(&mut self) {
-        warn!(
-            "no word of the coordinator for as long as the lease: what runs is killed, as others may run it now"
-        );
-        self.fence_at = None;
-        for key in self.slots.give_back(Instant::now().into_std(), Duration::ZERO) {
-            self.give_back_one(key, "the worker lost its lease");
-        }
-    }
-
-    fn drain(&mut self) {
-        if self.phase == Phase::Working {
-            info!(running = self.runners.len(), "draining: finishing what runs");
-            self.phase = Phase::Draining;
-            for key in self.slots.give_back(Instant::now().into_std(), Duration::ZERO) {
-                self.give_back_one(key, "the worker drains");
-            }
-        }
-    }
-
-    fn stop(&mut self) {
-        self.drain();
-        info!(running = self.runners.len(), "stopping what runs");
-        self.phase = Phase::Stopping;
-        for runner in self.runners.values() {
-            runner.stop.send_if_modified(|stop| {
-                let first = stop.is_none();
-                stop.get_or_insert(Stop::Preempted);
-                first
-            });
-        }
     }
 }
 

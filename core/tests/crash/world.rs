@@ -15,7 +15,9 @@ use taskq_core::{
     job::{Key, NewJob, Policy, Retry, Shape},
 };
 
+mod clients;
 mod heal;
+mod network;
 
 use crate::{
     audit::Audit,
@@ -125,9 +127,14 @@ impl World {
 
     // -- the coordinator --
 
+    /// The wall clock is set by somebody at every step: nothing may depend on it.
+    fn clocks(&mut self) -> Now {
+        Now { mono: Timestamp(self.now), wall: WallTime(self.rng.below(1 << 42)) }
+    }
+
     fn step(&mut self, event: Event) {
         let mut out = Outcome::default();
-        let now = Now { mono: Timestamp(self.now), wall: WallTime(self.now) };
+        let now = self.clocks();
         let told = self.trace.then(|| format!("{:>6} {event:?}", self.now));
         self.state.step(now, event, &mut out);
         if let Some(told) = told {
@@ -224,7 +231,7 @@ impl World {
         assert_eq!(restore.epoch().0, self.epoch, "the epoch is kept");
         self.epoch += 1;
         let mut out = Outcome::default();
-        let now = Now { mono: Timestamp(self.now), wall: WallTime(self.now) };
+        let now = self.clocks();
         self.state = restore.finish(config(self.epoch), self.highest, now, &mut out);
         self.state.check().expect("the invariants hold after a restart");
         assert!(out.effects.is_empty(), "nobody is there to be told");
@@ -252,235 +259,6 @@ impl World {
             writes.swap(at, other);
         }
         writes
-    }
-
-    // -- clients --
-
-    fn request(&mut self, asked: Asked) -> RequestId {
-        self.next += 1;
-        self.requests.insert(RequestId(self.next), asked);
-        RequestId(self.next)
-    }
-
-    fn submit(&mut self) {
-        if self.policies.len() > 12 {
-            return;
-        }
-        self.next += 1;
-        let mut repeat = [0; 16];
-        repeat[..8].copy_from_slice(&self.next.to_le_bytes());
-        let jobs: Vec<NewJob> = (0..1 + self.rng.below(2)).map(|_| self.job()).collect();
-        self.send_submit(repeat, jobs);
-    }
-
-    fn send_submit(&mut self, repeat: [u8; 16], jobs: Vec<NewJob>) {
-        let request = self.request(Asked::Submit { repeat, jobs: jobs.clone() });
-        self.step(Event::Submit { request, repeat: Some(repeat), jobs });
-    }
-
-    /// A client that got no answer asks again; one that got one may do so too.
-    fn repeat(&mut self) {
-        let open: Vec<([u8; 16], Vec<NewJob>)> = self
-            .requests
-            .values()
-            .filter_map(|asked| match asked {
-                Asked::Submit { repeat, jobs } => Some((*repeat, jobs.clone())),
-                Asked::Cancel { .. } | Asked::Other => None,
-            })
-            .collect();
-        if let Some((repeat, jobs)) = self.rng.pick(&open).cloned() {
-            self.send_submit(repeat, jobs);
-        }
-    }
-
-    fn job(&mut self) -> NewJob {
-        let rng = &mut self.rng;
-        let total = 1 + rng.below(6) as u32;
-        let only =
-            (rng.one_in(5)).then(|| RoaringBitmap::from_iter((0..total).filter(|index| index % 2 == 0)));
-        let policy = Policy {
-            queue: Arc::from(QUEUES[rng.below(2) as usize]),
-            priority: rng.below(3) as i32,
-            shape: Shape { slots: if rng.one_in(4) { 2 } else { 1 }, ..Shape::default() },
-            retry: Retry {
-                max_attempts: 1 + rng.below(3) as u32,
-                initial: Millis(rng.below(30)),
-                multiplier_milli: 2_000,
-                max: Millis(60),
-                exit_codes: if rng.one_in(2) { vec![1] } else { Vec::new() },
-            },
-            timeout: rng.one_in(4).then_some(Millis(1_000_000)),
-            kill_grace: Millis(10),
-            crash_limit: 1 + rng.below(3) as u32,
-            max_parallel: rng.one_in(4).then(|| 1 + rng.below(2) as u32),
-            max_fails: rng.one_in(4).then(|| rng.below(2) as u32),
-            keep: None,
-        };
-        let key =
-            rng.one_in(4).then(|| Key { text: Arc::from(format!("k{}", rng.below(4))), digest: [0; 32] });
-        NewJob { policy, total, only, key, rerun_of: None, spec: Bytes::new() }
-    }
-
-    fn client_act(&mut self) {
-        let jobs: Vec<JobId> = self.policies.keys().copied().collect();
-        let Some(&job) = self.rng.pick(&jobs) else { return };
-        let submitted = &self.audit.jobs[&job].submitted;
-        let tasks: Vec<u32> = match &submitted.only {
-            Some(only) => only.iter().collect(),
-            None => (0..submitted.total).collect(),
-        };
-        let (act, asked) = match self.rng.below(4) {
-            0 => (Act::Cancel(None), Asked::Cancel { job, tasks }),
-            1 => {
-                let some: Vec<u32> = tasks.into_iter().filter(|_| self.rng.one_in(2)).collect();
-                (Act::Cancel(Some(some.iter().copied().collect())), Asked::Cancel { job, tasks: some })
-            }
-            2 => (Act::Pause, Asked::Other),
-            _ => (Act::Resume, Asked::Other),
-        };
-        let request = self.request(asked);
-        self.step(Event::Act { request, job, act, dry_run: false });
-        let request = self.request(Asked::Other);
-        self.step(Event::Wait { request, job, timeout: Millis(self.now % 50) });
-    }
-
-    fn queue_act(&mut self) {
-        let name = Arc::from(QUEUES[self.rng.below(2) as usize]);
-        let act = match self.rng.below(12) {
-            0 => QueueAct::Purge { dry_run: false },
-            1..=4 => QueueAct::Pause,
-            _ => QueueAct::Resume,
-        };
-        if self.calm && matches!(act, QueueAct::Purge { .. }) {
-            return;
-        }
-        let request = self.request(Asked::Other);
-        self.step(Event::Queue { request, name, act });
-    }
-
-    // -- workers and the network --
-
-    fn with_worker(&mut self, f: impl FnOnce(&mut Worker, &mut World)) {
-        if self.workers.is_empty() {
-            return;
-        }
-        let at = self.rng.below(self.workers.len() as u64) as usize;
-        let mut worker = self.workers.swap_remove(at);
-        f(&mut worker, self);
-        self.workers.push(worker);
-    }
-
-    /// Some of what the coordinator sent arrives.
-    fn deliver(&mut self) {
-        let now = Timestamp(self.now);
-        self.with_worker(|worker, world| {
-            for _ in 0..1 + world.rng.below(4) {
-                let Link::Up { down, cut: false, .. } = &mut worker.link else { return };
-                let Some(effect) = down.pop_front() else { return };
-                worker.receive(effect, now, &mut world.audit);
-            }
-        });
-        self.workers.retain(|worker| !worker.dead);
-    }
-
-    /// Some of what a worker sent arrives.
-    fn uplink(&mut self) {
-        self.with_worker(|worker, world| {
-            for _ in 0..1 + world.rng.below(3) {
-                let Link::Up { up, cut: false, .. } = &mut worker.link else { return };
-                let Some(event) = up.pop_front() else { return };
-                world.step(event);
-            }
-        });
-    }
-
-    fn work(&mut self) {
-        self.with_worker(|worker, world| {
-            worker.start(&world.policies, &mut world.audit);
-            worker.finish(&mut world.rng, world.calm);
-            worker.flush();
-            if worker.draining {
-                worker.leave();
-            }
-        });
-    }
-
-    fn connect(&mut self) {
-        let name = NAMES[self.rng.below(3) as usize];
-        self.next += 1;
-        let next = self.next;
-        match self.workers.iter_mut().find(|worker| *worker.name == *name) {
-            Some(worker) if matches!(worker.link, Link::Down) => worker.connect(SessionId(next)),
-            Some(_) => {}
-            None => {
-                let mut worker = Worker::new(WorkerId(next), name, &mut self.rng, Timestamp(self.now));
-                worker.connect(SessionId(next));
-                self.workers.push(worker);
-            }
-        }
-    }
-
-    /// A connection breaks: what is under way is lost, or comes late.
-    fn disconnect(&mut self) {
-        self.with_worker(|worker, world| {
-            let link = std::mem::replace(&mut worker.link, Link::Down);
-            let Link::Up { session, up, .. } = link else { return };
-            let arrive = world.rng.below(up.len() as u64 + 1) as usize;
-            for event in up.into_iter().take(arrive) {
-                world.later(event);
-            }
-            world.later(Event::Disconnected { session });
-        });
-    }
-
-    fn later(&mut self, event: Event) {
-        if self.rng.one_in(2) && self.limbo.is_empty() {
-            self.step(event);
-        } else {
-            self.limbo.push(event);
-        }
-    }
-
-    /// A message of a broken connection comes after all.
-    fn limbo(&mut self) {
-        if !self.limbo.is_empty() {
-            let event = self.limbo.remove(0);
-            self.step(event);
-        }
-    }
-
-    fn mishap(&mut self) {
-        if self.calm {
-            return;
-        }
-        match self.rng.below(6) {
-            // Killed: all that it ran is gone, and somebody may say so.
-            0 | 1 => self.with_worker(|worker, world| {
-                worker.dead = true;
-                world.graves.push(worker.id);
-                if let Some(session) = worker.session() {
-                    world.later(Event::Disconnected { session });
-                }
-            }),
-            2 => {
-                if let Some(&worker) = self.rng.pick(&self.graves) {
-                    let request = self.request(Asked::Other);
-                    self.step(Event::Bury { request, worker });
-                }
-            }
-            // Cut off: neither side notices for a while.
-            3 | 4 => self.with_worker(|worker, _| {
-                if let Link::Up { cut, .. } = &mut worker.link {
-                    *cut = true;
-                }
-            }),
-            _ => {
-                let name = Arc::from(NAMES[self.rng.below(3) as usize]);
-                let request = self.request(Asked::Other);
-                self.step(Event::Drain { request, name });
-            }
-        }
-        self.workers.retain(|worker| !worker.dead);
     }
 
     fn pass_time(&mut self) {

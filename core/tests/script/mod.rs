@@ -285,7 +285,7 @@ fn new_job(words: &Words) -> NewJob {
         retry: Retry {
             max_attempts: words.or("attempts", 1),
             initial: Millis(words.or("backoff", 1_000)),
-            multiplier_milli: 2_000,
+            multiplier_milli: words.or("multiplier", 2_000),
             max: Millis(60_000),
             exit_codes: words.get("codes").into_iter().collect(),
         },

@@ -2,11 +2,12 @@
 //! Pause, resume and remove need a whole job: [`Chosen::whole`] is the one way to one.
 
 use roaring::RoaringBitmap;
-use taskq_core::{effect::Reply, event::Act, event::Event, id::JobId};
+use taskq_core::{event::Act, id::JobId};
 use taskq_proto::v1 as pb;
 
 use super::{
-    Context, broken,
+    Context,
+    ask::{Change, Live, Submit},
     convert::{indices, submit},
     read,
     status::{Failure, Invalid},
@@ -119,17 +120,15 @@ impl Context {
     }
 
     async fn change(&self, job: JobId, act: Act, dry_run: bool) -> Result<pb::Acted, Failure> {
-        match self.ask(|request| Event::Act { request, job, act, dry_run }).await? {
-            Reply::Acted { tasks, note } => {
+        match self.ask(Change { job, act, dry_run }).await? {
+            Live::Yes((tasks, note)) => {
                 Ok(pb::Acted { job_id: job.0, tasks, note: note.to_owned(), ..pb::Acted::default() })
             }
-            // The loop knows live jobs only: the store says whether it ended, was removed, or never was.
-            Reply::NotLive(_) => {
+            Live::No => {
                 self.read(move |store| read::show(store, job, None)).await?;
                 let note = "already ended".to_owned();
                 Ok(pb::Acted { job_id: job.0, note, ..pb::Acted::default() })
             }
-            _ => Err(broken("an act was answered by something else")),
         }
     }
 
@@ -139,10 +138,9 @@ impl Context {
         let stored = self.read(move |store| store.submitted(job)).await?;
         let tasks = stored.only.map_or(stored.total, |only| only.len() as u32);
         let act = Act::Remove;
-        match self.ask(|request| Event::Act { request, job, act, dry_run }).await? {
-            Reply::Acted { .. } => Ok(pb::Acted { job_id: job.0, tasks, ..pb::Acted::default() }),
-            Reply::NotLive(_) => Err(Lookup::Unknown(job).into()),
-            _ => Err(broken("a removal was answered by something else")),
+        match self.ask(Change { job, act, dry_run }).await? {
+            Live::Yes(_) => Ok(pb::Acted { job_id: job.0, tasks, ..pb::Acted::default() }),
+            Live::No => Err(Lookup::Unknown(job).into()),
         }
     }
 
@@ -162,12 +160,8 @@ impl Context {
         }
         let stored = self.read(move |store| store.submitted(job)).await?;
         let again = submit::rerun(&stored.spec, job, &tasks, &|named| blob(&*self.store, named))?;
-        match self.ask(|request| Event::Submit { request, repeat: None, jobs: vec![again] }).await? {
-            Reply::Submitted { ids, .. } => {
-                acted.new_job_id = ids.first().map_or(0, |id| id.0);
-                Ok(acted)
-            }
-            _ => Err(broken("a rerun was answered by something else")),
-        }
+        let (ids, _) = self.ask(Submit { repeat: None, jobs: vec![again] }).await?;
+        acted.new_job_id = ids.first().map_or(0, |id| id.0);
+        Ok(acted)
     }
 }

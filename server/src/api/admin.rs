@@ -1,14 +1,12 @@
 //! The `Admin` service.
 
-use taskq_core::{
-    effect::{QueueView, Reply},
-    event::{Event, Question, QueueAct},
-};
+use taskq_core::event::QueueAct;
 use taskq_proto::v1::{self as pb, admin_server::Admin};
 use tonic::{Code, Request, Response, Status};
 
 use super::{
-    Context, broken,
+    Context,
+    ask::{ChangeQueue, Drain, Figures, Queues, Workers},
     convert::{submit::name, view},
     status::{Failure, Invalid},
 };
@@ -19,8 +17,7 @@ const NAMED: usize = 20;
 #[tonic::async_trait]
 impl Admin for Context {
     async fn stats(&self, _: Request<pb::StatsRequest>) -> Result<Response<pb::StatsReply>, Status> {
-        let reply = self.ask(|request| Event::Ask { request, question: Question::Stats }).await?;
-        let Reply::Stats(stats) = reply else { return Err(broken("stats").into()) };
+        let stats = self.ask(Figures).await?;
         let usage = self.read(|store| Ok(store.usage())).await?;
         Ok(Response::new(pb::StatsReply {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -42,7 +39,7 @@ impl Admin for Context {
             disk_bytes: usage.disk_bytes,
             store: usage.engine.to_owned(),
             durability: if usage.synced { "synced" } else { "none" }.to_owned(),
-            read_only: self.space.check().is_err(),
+            read_only: self.room.reserve(&*self.store, 0).is_err(),
             recovering: stats.recovering,
             next_job_id: stats.next_job.0,
         }))
@@ -53,12 +50,8 @@ impl Admin for Context {
         request: Request<pb::ListWorkersRequest>,
     ) -> Result<Response<pb::ListWorkersReply>, Status> {
         let name = Some(request.into_inner().name).filter(|name| !name.is_empty()).map(Into::into);
-        match self.ask(|request| Event::Ask { request, question: Question::Workers(name) }).await? {
-            Reply::Workers(workers) => Ok(Response::new(pb::ListWorkersReply {
-                workers: workers.iter().map(view::worker).collect(),
-            })),
-            _ => Err(broken("workers").into()),
-        }
+        let workers = self.ask(Workers(name)).await?;
+        Ok(Response::new(pb::ListWorkersReply { workers: workers.iter().map(view::worker).collect() }))
     }
 
     async fn drain_worker(
@@ -66,20 +59,14 @@ impl Admin for Context {
         request: Request<pb::DrainWorkerRequest>,
     ) -> Result<Response<pb::Worker>, Status> {
         let name = request.into_inner().name.into();
-        match self.ask(|request| Event::Drain { request, name }).await? {
-            Reply::Workers(workers) => {
-                let worker = workers.first().ok_or_else(|| broken("a drained worker"))?;
-                Ok(Response::new(view::worker(worker)))
-            }
-            _ => Err(broken("drain").into()),
-        }
+        Ok(Response::new(view::worker(&self.ask(Drain(name)).await?)))
     }
 
     async fn list_queues(
         &self,
         _: Request<pb::ListQueuesRequest>,
     ) -> Result<Response<pb::ListQueuesReply>, Status> {
-        let queues = self.queues().await?;
+        let queues = self.ask(Queues).await?;
         Ok(Response::new(pb::ListQueuesReply { queues: queues.iter().map(view::queue).collect() }))
     }
 
@@ -104,17 +91,10 @@ impl Admin for Context {
 }
 
 impl Context {
-    async fn queues(&self) -> Result<Vec<QueueView>, Failure> {
-        match self.ask(|request| Event::Ask { request, question: Question::Queues }).await? {
-            Reply::Queues(queues) => Ok(queues),
-            _ => Err(broken("queues")),
-        }
-    }
-
     /// A queue may be paused before its first job comes; what is resumed must have been there.
     async fn known_queue(&self, queue: &str) -> Result<(), Failure> {
         name(queue).map_err(|why| Invalid::new("name", why))?;
-        let queues = self.queues().await?;
+        let queues = self.ask(Queues).await?;
         if queues.iter().any(|known| *known.name == *queue) {
             return Ok(());
         }
@@ -131,12 +111,7 @@ impl Context {
     async fn queue(&self, queue: &str, act: QueueAct) -> Result<(pb::Queue, pb::PurgeQueueReply), Failure> {
         name(queue).map_err(|why| Invalid::new("name", why))?;
         let name = queue.into();
-        match self.ask(|request| Event::Queue { request, name, act }).await? {
-            Reply::Queue { queue, purged_jobs, purged_tasks } => {
-                let purged = pb::PurgeQueueReply { jobs: purged_jobs, tasks: purged_tasks };
-                Ok((view::queue(&queue), purged))
-            }
-            _ => Err(broken("a queue's act was answered by something else")),
-        }
+        let (queue, jobs, tasks) = self.ask(ChangeQueue { name, act }).await?;
+        Ok((view::queue(&queue), pb::PurgeQueueReply { jobs, tasks }))
     }
 }

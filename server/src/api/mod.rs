@@ -6,10 +6,12 @@
 pub mod accept;
 mod act;
 mod admin;
+mod ask;
 mod auth;
 pub mod convert;
 mod jobs;
 mod read;
+pub mod room;
 pub mod status;
 mod stream;
 mod submit;
@@ -17,8 +19,7 @@ mod workers;
 
 use std::{sync::Arc, time::Duration};
 
-use taskq_core::id::{Epoch, RequestId};
-use taskq_core::{effect::Reply, event::Event};
+use taskq_core::id::Epoch;
 use taskq_proto::v1::{admin_server::AdminServer, jobs_server::JobsServer, workers_server::WorkersServer};
 use tokio::sync::watch;
 use tonic::{
@@ -26,11 +27,10 @@ use tonic::{
     transport::server::{Router, Server},
 };
 
-use self::status::Failure;
+use self::{room::Room, status::Failure};
 use crate::{
     access::Token,
-    coordinator::{Handle, Unanswered},
-    disk::Space,
+    coordinator::Handle,
     metrics::Metrics,
     store::{Lookup, Store},
 };
@@ -54,8 +54,8 @@ pub struct Context {
     pub handle: Handle,
     /// Reads what is durable.
     pub store: Arc<dyn Store>,
-    /// Whether there is room on the disk.
-    pub space: Arc<Space>,
+    /// Room on the disk that is promised to submissions.
+    pub room: Room,
     /// Figures of the shell.
     pub metrics: Arc<Metrics>,
     /// When this start was, and what it is called.
@@ -99,19 +99,6 @@ pub fn router(context: Context, token: Token) -> Router {
 }
 
 impl Context {
-    /// Asks the loop; a rejection is a failure.
-    async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Reply, Failure> {
-        // Cancel-safe: whoever asked is told to ask again, with the same request id.
-        let reply = tokio::select! {
-            reply = self.handle.ask(event) => reply?,
-            () = self.stopped() => return Err(Unanswered::Stopping.into()),
-        };
-        match reply {
-            Reply::Rejected(why) => Err(why.into()),
-            reply => Ok(reply),
-        }
-    }
-
     /// Reads the store where it may block.
     async fn read<T: Send + 'static>(
         &self,

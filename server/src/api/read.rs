@@ -3,15 +3,15 @@
 use globset::GlobMatcher;
 use roaring::RoaringBitmap;
 use taskq_core::{
-    effect::{JobView, Reply},
-    event::{Event, Question},
+    effect::JobView,
     id::{JobId, Millis, Rank, TaskId},
     job::End,
 };
 use taskq_proto::v1 as pb;
 
 use super::{
-    Context, broken,
+    Context,
+    ask::{Explain, Job, Jobs, Live, Tasks, Unsuccessful, Wait},
     convert::{indices, view},
     status::{Failure, Invalid},
 };
@@ -30,8 +30,8 @@ const ERRORS: usize = 10_000;
 impl Context {
     /// One job.
     pub(super) async fn get(&self, id: JobId) -> Result<pb::Job, Failure> {
-        let reply = self.ask(|request| Event::Ask { request, question: Question::Job(id) }).await?;
-        self.shown(id, reply).await
+        let live = self.ask(Job(id)).await?;
+        self.shown(id, live).await
     }
 
     /// One job, once it has ended or the time is over.
@@ -41,15 +41,14 @@ impl Context {
             0 => Millis(WAIT_MS),
             ms => Millis(ms.min(WAIT_MS)),
         };
-        let reply = self.ask(|request| Event::Wait { request, job, timeout }).await?;
-        self.shown(job, reply).await
+        let live = self.ask(Wait { job, timeout }).await?;
+        self.shown(job, live).await
     }
 
-    async fn shown(&self, id: JobId, reply: Reply) -> Result<pb::Job, Failure> {
-        match reply {
-            Reply::Job(live) => self.read(move |store| show(store, id, Some(&live))).await,
-            Reply::NotLive(_) => self.read(move |store| show(store, id, None)).await,
-            _ => Err(broken("a question for a job was answered by something else")),
+    async fn shown(&self, id: JobId, live: Live<JobView>) -> Result<pb::Job, Failure> {
+        match live {
+            Live::Yes(live) => self.read(move |store| show(store, id, Some(&live))).await,
+            Live::No => self.read(move |store| show(store, id, None)).await,
         }
     }
 
@@ -83,12 +82,9 @@ impl Context {
         before: Option<JobId>,
         filter: &Filter,
     ) -> Result<(Vec<pb::Job>, Option<JobId>), Failure> {
-        let question = Question::Jobs { before, queue: filter.queue.as_deref().map(Into::into), limit: PAGE };
         // Live ones first: a job that ends meanwhile is seen in the store, and shown once.
-        let live = match self.ask(|request| Event::Ask { request, question }).await? {
-            Reply::Jobs(live) => live,
-            _ => return Err(broken("a question for jobs was answered by something else")),
-        };
+        let queue = filter.queue.as_deref().map(Into::into);
+        let live = self.ask(Jobs { before, queue, limit: PAGE }).await?;
         let filter = filter.clone();
         self.read(move |store| Ok(merge(store, before, &live, &filter))).await
     }
@@ -135,9 +131,8 @@ impl Context {
         from: u32,
         history: bool,
     ) -> Result<(Vec<pb::Task>, Option<u32>), Failure> {
-        let question = Question::Tasks { job, from, limit: PAGE };
-        match self.ask(|request| Event::Ask { request, question }).await? {
-            Reply::Tasks { tasks, next } => {
+        match self.ask(Tasks { job, from, limit: PAGE }).await? {
+            Live::Yes((tasks, next)) => {
                 let mut shown: Vec<_> = tasks.iter().map(|task| view::live_task(job, task)).collect();
                 let indices: RoaringBitmap = tasks.iter().map(|task| task.index).collect();
                 self.read(move |store| {
@@ -147,35 +142,30 @@ impl Context {
                 })
                 .await
             }
-            Reply::NotLive(_) => self.read(move |store| ended_tasks(store, job, from, history)).await,
-            _ => Err(broken("a question for tasks was answered by something else")),
+            Live::No => self.read(move |store| ended_tasks(store, job, from, history)).await,
         }
     }
 
     /// Which tasks of a job failed or were cancelled or skipped.
     pub(super) async fn unsuccessful(&self, job: JobId) -> Result<RoaringBitmap, Failure> {
-        let question = Question::Unsuccessful(job);
-        match self.ask(|request| Event::Ask { request, question }).await? {
-            Reply::Unsuccessful(set) => Ok(set),
-            Reply::NotLive(_) => self.read(move |store| unsuccessful(store, job)).await,
-            _ => Err(broken("a question for failed tasks was answered by something else")),
+        match self.ask(Unsuccessful(job)).await? {
+            Live::Yes(set) => Ok(set),
+            Live::No => self.read(move |store| unsuccessful(store, job)).await,
         }
     }
 
     /// Why a job or task is not running.
     pub(super) async fn explain(&self, request: pb::ExplainRequest) -> Result<pb::ExplainReply, Failure> {
         let (job, index) = (JobId(request.job_id), request.index);
-        let question = Question::Explain(job, index);
-        match self.ask(|request| Event::Ask { request, question }).await? {
-            Reply::Explanation { phase, reasons } => Ok(pb::ExplainReply {
+        match self.ask(Explain(job, index)).await? {
+            Live::Yes((phase, reasons)) => Ok(pb::ExplainReply {
                 state: view::state(phase).into(),
                 reasons: reasons.iter().map(view::reason).collect(),
             }),
-            Reply::NotLive(_) => {
+            Live::No => {
                 let shown = self.read(move |store| show(store, job, None)).await?;
                 Ok(pb::ExplainReply { state: shown.state, reasons: Vec::new() })
             }
-            _ => Err(broken("a question for reasons was answered by something else")),
         }
     }
 }

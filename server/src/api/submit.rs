@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use taskq_core::{effect::Reply, event::Event, job::NewJob};
+use taskq_core::job::NewJob;
 use taskq_proto::v1::{self as pb, submit_stream_reply::Result as Answer};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    Context, broken,
+    Context,
+    ask::Submit,
+    broken,
     convert::submit::{self, JOBS},
     status::{Failure, Invalid},
 };
@@ -25,19 +28,14 @@ const UPLOAD_BYTES: usize = 1 << 30;
 impl Context {
     /// Stores jobs, all or none.
     pub(super) async fn submit(&self, request: pb::SubmitRequest) -> Result<pb::SubmitReply, Failure> {
-        self.space.check()?;
+        let _until_committed = self.room.reserve(&*self.store, request.encoded_len())?;
         let repeat = repeat(&request.request_id)?;
         let jobs = checked(request.jobs, &*self.store)?;
         if request.dry_run {
             return Ok(pb::SubmitReply { job_ids: vec![0; jobs.len()], repeated_request: false });
         }
-        match self.ask(|request| Event::Submit { request, repeat, jobs }).await? {
-            Reply::Submitted { ids, repeated } => Ok(pb::SubmitReply {
-                job_ids: ids.into_iter().map(|id| id.0).collect(),
-                repeated_request: repeated,
-            }),
-            _ => Err(broken("a submit was answered by something else")),
-        }
+        let (ids, repeated_request) = self.ask(Submit { repeat, jobs }).await?;
+        Ok(pb::SubmitReply { job_ids: ids.into_iter().map(|id| id.0).collect(), repeated_request })
     }
 
     /// Answers each request of a stream in order, with up to `IN_FLIGHT` of them under way.
@@ -70,9 +68,10 @@ impl Context {
 
     /// Stores bytes under their digest.
     pub(super) async fn upload(&self, mut chunks: Streaming<pb::UploadChunk>) -> Result<pb::Blob, Status> {
-        self.space.check()?;
         let mut bytes = Vec::new();
+        let mut reserved = Vec::new();
         while let Some(chunk) = chunks.message().await? {
+            reserved.push(self.room.reserve(&*self.store, chunk.data.len())?);
             bytes.extend_from_slice(&chunk.data);
             if bytes.len() > UPLOAD_BYTES {
                 return Err(Invalid::new("data", format!("at most {UPLOAD_BYTES} bytes in all")).status());

@@ -3,7 +3,6 @@
 use std::pin::Pin;
 
 use taskq_core::{
-    effect::Reply,
     event::Event,
     id::{SessionId, WorkerId},
 };
@@ -15,7 +14,8 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Context, broken,
+    Context,
+    ask::Bury,
     convert::report,
     status::{Failure, Invalid},
 };
@@ -48,13 +48,9 @@ impl Workers for Context {
     async fn bury(&self, request: Request<pb::BuryRequest>) -> Result<Response<pb::BuryReply>, Status> {
         let request = request.into_inner();
         let worker = WorkerId(request.incarnation);
-        match self.ask(|request| Event::Bury { request, worker }).await? {
-            Reply::Buried(tasks) => {
-                tracing::info!(incarnation = %worker, tasks, evidence = request.evidence, "a worker was buried");
-                Ok(Response::new(pb::BuryReply { tasks }))
-            }
-            _ => Err(broken("a burial was answered by something else").into()),
-        }
+        let tasks = self.ask(Bury(worker)).await?;
+        tracing::info!(incarnation = %worker, tasks, evidence = request.evidence, "a worker was buried");
+        Ok(Response::new(pb::BuryReply { tasks }))
     }
 }
 

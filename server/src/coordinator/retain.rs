@@ -14,7 +14,7 @@ use taskq_core::{
 
 use crate::{
     api::convert,
-    clock,
+    clock::Clock,
     coordinator::{Handle, Unanswered},
     store::{Retention, Store},
 };
@@ -26,11 +26,11 @@ const STEP: usize = 1_000;
 /// How often blobs that no job needs are looked for.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-/// Runs until the coordinator stops.
-pub async fn retain(store: Arc<dyn Store>, keep: Retention, handle: Handle) {
+/// Runs until the coordinator stops. A job is as old as both clocks say: one that jumps forward forgets nothing.
+pub async fn retain(clock: Clock, store: Arc<dyn Store>, keep: Retention, handle: Handle) {
     let mut swept = tokio::time::Instant::now();
     loop {
-        let jobs = store.expired(clock::wall(), &keep, STEP);
+        let jobs = store.expired(clock.calendar(), &keep, STEP);
         let more = jobs.len() == STEP;
         if forget(&handle, jobs).await.is_err() {
             return;

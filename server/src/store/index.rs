@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use taskq_core::id::{Epoch, JobId, Millis, WorkerId};
+use taskq_core::{
+    id::{Epoch, JobId, Millis, WorkerId},
+    table::Table,
+};
 
 pub(super) use job::{ATTEMPTS_KEPT, Job, Spot};
 
@@ -19,7 +22,6 @@ use super::{
     codec::{self, record::Body},
     entries::Loc,
     retention::Expiry,
-    table::Table,
 };
 
 /// The index. See the module.

@@ -132,8 +132,9 @@ impl Store for LogStore {
         trouble::lock(&self.writer).commit(&self.shared, writes)
     }
 
-    fn has_room(&self) -> bool {
-        self.shared.poisoned.get().is_none() && space::has_room(self.shared.place.path())
+    fn room(&self) -> Option<(&Path, u64)> {
+        let dir = self.shared.place.path();
+        Some((dir, if self.shared.poisoned.get().is_some() { 0 } else { space::free(dir) }))
     }
 
     fn submitted(&self, job: JobId) -> Result<SubmittedRecord, Lookup> {

@@ -24,12 +24,14 @@ mod recover;
 mod retention;
 mod sled;
 mod space;
-mod table;
 mod trouble;
 mod witness;
 mod writer;
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -56,10 +58,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Makes these durable, all or none, before it returns. After an error nothing more may be committed.
     fn commit(&self, writes: &[Write]) -> Result<(), Error>;
 
-    /// Whether there is room for submissions. Asked before one enters the core; a batch with a `Submitted` that comes all
-    /// the same while there is none is refused whole with [`Error::Full`], nothing being written.
-    fn has_room(&self) -> bool {
-        true
+    /// Free bytes on the disk, and the directory they are free in; `None` where there is always room, 0 after an error
+    /// that ends the store. Asked before a submission enters the core; a batch with a `Submitted` that comes all the
+    /// same while there is none is refused whole with [`Error::Full`], nothing being written.
+    fn room(&self) -> Option<(&Path, u64)> {
+        None
     }
 
     /// The encoded specification of a live or ended job. `Err(Gone)` / `Err(Unknown)` otherwise.
@@ -211,7 +214,7 @@ pub enum Error {
         pid: u32,
     },
     /// No room. Nothing of the batch was kept, and a later commit may succeed.
-    #[error("no space left in {dir}")]
+    #[error("the disk is full: no room left in {dir}; free some and start again")]
     Full {
         /// The directory.
         dir: PathBuf,

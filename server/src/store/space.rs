@@ -28,13 +28,8 @@ pub(super) struct Space {
     ballasted: bool,
 }
 
-/// Whether a submission would be admitted now.
-pub(super) fn has_room(dir: &Path) -> bool {
-    free(dir) >= SUBMIT_ROOM
-}
-
 /// Bytes that may be written; unknown counts as ample.
-fn free(dir: &Path) -> u64 {
+pub(super) fn free(dir: &Path) -> u64 {
     rustix::fs::statvfs(dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 

@@ -145,6 +145,6 @@ fn pb_outcome(key: Key, outcome: &Outcome) -> pb::Outcome {
         ended_unix_ms: outcome.ended_unix_ms,
         attempt: key.attempt,
         worker: String::new(),
-        out_of_memory: false,
+        out_of_memory: outcome.out_of_memory,
     }
 }

@@ -116,6 +116,7 @@ impl Spawner {
     /// Starts the spawner process.
     pub(crate) fn start(who: Who) -> io::Result<Spawner> {
         let connection = Connection::open(&who)?;
+        // Bounded by what sends into it: a start a slot, a few signals a task, a lease a heartbeat.
         let (asks, inbox) = mpsc::unbounded_channel();
         let orders = asks.downgrade();
         tokio::spawn(drive(who, connection, inbox, orders));

@@ -312,6 +312,8 @@ pub(crate) fn shell(job: u64, script: &str) -> pb::Template {
 pub(crate) struct Worker {
     pub child: Child,
     log: Arc<Mutex<String>>,
+    /// Ends when nobody can write to the log any more.
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Worker {
@@ -331,12 +333,12 @@ impl Worker {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let kept = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 kept.lock().expect("no panic").push_str(&(line + "\n"));
             }
         });
-        Worker { child, log }
+        Worker { child, log, reader: Some(reader) }
     }
 
     pub(crate) fn signal(&self, signal: i32) {
@@ -347,9 +349,12 @@ impl Worker {
 
     pub(crate) async fn exit(mut self) -> (ExitStatus, String) {
         let child = std::mem::replace(&mut self.child, Command::new("true").spawn().expect("true starts"));
+        let reader = self.reader.take().expect("asked once");
         let status = soon(tokio::task::spawn_blocking(move || {
             let mut child = child;
-            child.wait()
+            let status = child.wait();
+            reader.join().expect("no panic");
+            status
         }));
         let status = status.await.expect("no panic").expect("own child");
         let log = self.log.lock().expect("no panic").clone();

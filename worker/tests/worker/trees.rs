@@ -22,6 +22,14 @@ async fn family(session: &mut crate::coordinator::Session) -> Vec<String> {
     pids
 }
 
+/// The end is told when the tree is empty, not before.
+fn all_gone(pids: &[String]) {
+    for pid in pids {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(!lives(pid), "of {pids:?} this one lives: {stat}");
+    }
+}
+
 #[tokio::test]
 async fn a_cancelled_task_goes_with_its_whole_tree() {
     let mut coordinator = Coordinator::start().await;
@@ -32,7 +40,7 @@ async fn a_cancelled_task_goes_with_its_whole_tree() {
     session.stop(&[key(1, 0)], Why::Cancelled);
     let outcome = session.ended(0).await.outcome;
     assert_eq!(outcome.kind(), Kind::Cancelled);
-    assert!(pids.iter().all(|pid| !lives(pid)), "the end is told when the tree is empty");
+    all_gone(&pids);
 }
 
 #[tokio::test]
@@ -122,7 +130,7 @@ async fn a_killed_worker_leaves_nothing_and_is_buried() {
     worker.signal(9);
     let burial = coordinator.burial().await;
     assert_eq!(burial.incarnation, session.hello.incarnation);
-    assert!(pids.iter().all(|pid| !lives(pid)), "buried when all is gone");
+    all_gone(&pids);
 }
 
 #[tokio::test]
@@ -137,7 +145,7 @@ async fn a_killed_spawner_costs_what_it_ran_and_no_more() {
     session.assign(shell(2, "kill -9 $PPID; sleep 600"), 1);
     let outcomes = [session.ended(0).await.outcome, session.ended(0).await.outcome];
     assert!(outcomes.iter().all(|outcome| outcome.kind() == Kind::WorkerLost), "{outcomes:?}");
-    assert!(pids.iter().all(|pid| !lives(pid)));
+    all_gone(&pids);
     let run = session.run(3, "echo fine").await;
     assert_eq!(run.stdout(), "fine\n");
     assert_ne!(worker.spawner(), spawner);

@@ -1,0 +1,114 @@
+//! Odd surroundings: programs that are being written, hostile environment variables, a closed standard input, a machine
+//! without /proc, questions about what is gone.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use taskq_proto::v1 as pb;
+use taskq_tests::{Cluster, binaries, daemon, need, spec};
+use tonic::Code;
+
+#[test]
+fn a_program_that_is_being_written_is_named() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let program = cluster.folder().join("program");
+    fs::copy("/bin/true", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let writer = fs::OpenOptions::new().append(true).open(&program).unwrap();
+    let name = program.to_str().unwrap();
+    let run = cluster.taskq(&["run", "--", name]).code(126);
+    let run = run.says(&["w0", name]);
+    assert!(run.stderr.to_lowercase().contains("busy"), "{run}");
+    drop(writer);
+    cluster.taskq(&["run", "--", name]).ok();
+}
+
+#[test]
+fn a_task_s_environment_is_the_task_s_own_trouble() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let run = cluster.taskq(&["run", "--env", "LD_PRELOAD=/no/such/library.so", "--", "echo", "well"]).ok();
+    assert_eq!(run.out(), "well", "{run}");
+    cluster.taskq(&["run", "--env", "HOME=", "--env", "IFS=x", "--", "sh", "-c", "exit 4"]).code(4);
+    assert_eq!(cluster.taskq(&["run", "--", "sh", "-c", "echo ${LD_PRELOAD-unset}"]).ok().out(), "unset");
+}
+
+#[test]
+fn a_closed_standard_input_is_empty() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let shell = |line: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).arg(binaries::taskq()).env("TASKQ_ACCESS", cluster.access_file());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        daemon::spawn(command).wait_with_output().unwrap()
+    };
+    for line in ["exec \"$0\" ls <&-", "exec \"$0\" run -- true <&-"] {
+        let done = shell(line);
+        assert_eq!(done.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    let done = shell("exec \"$0\" run --stdin - -- wc -c <&-");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(done.status.code() != Some(0) || done.stdout.trim_ascii() == b"0", "{said}");
+}
+
+#[test]
+fn the_command_line_needs_no_proc() {
+    if !need::root_and(&["unshare"]) {
+        return;
+    }
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let mut command = Command::new("unshare");
+    let line = "umount -l /proc && [ ! -e /proc/self ] && exec \"$0\" run -- echo seen";
+    command.args(["--mount", "sh", "-c", line]).arg(binaries::taskq());
+    command.env("TASKQ_ACCESS", cluster.access_file()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let done = daemon::spawn(command).wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(done.stdout, b"seen\n");
+}
+
+#[test]
+fn what_is_gone_is_not_found() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let api = cluster.api();
+    let gone = api.submit_one(spec::command(&["true"]));
+    api.ended(gone);
+    cluster.taskq(&["rm", &gone.to_string()]).ok();
+    let status = api.call(|mut jobs| async move {
+        let mut stream = jobs.watch(pb::WatchRequest { job_id: gone }).await?.into_inner();
+        stream.message().await.map(tonic::Response::new)
+    });
+    assert_eq!(status.expect_err("it was removed").code(), Code::NotFound);
+    cluster.taskq(&["result", &gone.to_string()]).code(3).says(&["removed"]);
+}
+
+#[test]
+fn a_page_token_holds_no_filter() {
+    let cluster = Cluster::start();
+    let api = cluster.api();
+    let named = |name: &str| {
+        let mut job = spec::command(&["true"]);
+        job.name = name.to_owned();
+        job
+    };
+    let jobs = (0..10).map(|n| named(if n % 2 == 0 { "even" } else { "odd" })).collect();
+    api.submit(&spec::request(jobs)).unwrap();
+    let page = |name: &str, page_token: String| {
+        let filter = pb::Filter { name_glob: name.to_owned(), ..Default::default() };
+        let request = pb::ListRequest { filter: Some(filter), page_size: 2, page_token };
+        api.call(|mut jobs| async move { jobs.list(request).await })
+    };
+    let token = page("even", String::new()).unwrap().next_page_token;
+    assert!(!token.is_empty());
+    match page("odd", token) {
+        Err(status) => assert_eq!(status.code(), Code::InvalidArgument, "{status}"),
+        Ok(reply) => assert!(
+            reply.jobs.iter().all(|job| job.spec.as_ref().is_some_and(|spec| spec.name == "odd")),
+            "the filter is the request's"
+        ),
+    }
+}

@@ -1,0 +1,93 @@
+//! Whether the kernel ended a program because memory had run out. It does not say whom it killed, only how often it did
+//! so on this machine: a task that was killed just when that number rose is taken for its victim.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Kills that are older than this are somebody else's.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// Watches the kernel's count.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    vmstat: PathBuf,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    kills: u64,
+    at: Instant,
+}
+
+impl Memory {
+    /// The kernel's own figures. Where it has none nobody is ever a victim.
+    pub(crate) fn watch() -> Memory {
+        Memory::of(PathBuf::from("/proc/vmstat"))
+    }
+
+    fn of(vmstat: PathBuf) -> Memory {
+        let kills = kills(&vmstat).unwrap_or_default();
+        Memory { vmstat, seen: Mutex::new(Seen { kills, at: Instant::now() }) }
+    }
+
+    /// Forgets old kills. Cheap, unless the last look is some time ago.
+    pub(crate) fn look(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.at.elapsed() >= RECENT {
+            *seen = Seen { kills: kills(&self.vmstat).unwrap_or(seen.kills), at: Instant::now() };
+        }
+    }
+
+    /// Whether a task that was just ended by SIGKILL, but not by us, was the victim of such a kill. Each kill has one.
+    pub(crate) fn ran_out(&self) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let victim = kills(&self.vmstat).is_some_and(|kills| kills > seen.kills);
+        seen.kills += u64::from(victim);
+        victim
+    }
+}
+
+/// `oom_kill` of `/proc/vmstat` (Linux 4.13 and later), which counts limits of control groups as well.
+fn kills(vmstat: &PathBuf) -> Option<u64> {
+    let text = fs::read_to_string(vmstat).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kill_has_one_victim() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("vmstat");
+        let set = |kills: u64| fs::write(&file, format!("nr_free 9\noom_kill {kills}\nlast 1\n"));
+        set(7).expect("written");
+        let memory = Memory::of(file.clone());
+        assert!(!memory.ran_out(), "nothing has happened since");
+        set(9).expect("written");
+        assert_eq!([(); 3].map(|()| memory.ran_out()), [true, true, false]);
+    }
+
+    #[test]
+    fn old_kills_are_somebody_else_s() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("vmstat");
+        fs::write(&file, "oom_kill 1\n").expect("written");
+        let memory = Memory::of(file.clone());
+        fs::write(&file, "oom_kill 2\n").expect("written");
+        memory.seen.lock().expect("no panic").at -= RECENT;
+        memory.look();
+        assert!(!memory.ran_out());
+    }
+
+    #[test]
+    fn without_figures_nobody_is_a_victim() {
+        let memory = Memory::of(PathBuf::from("/no/such/file"));
+        memory.look();
+        assert!(!memory.ran_out());
+    }
+}
