@@ -1,6 +1,7 @@
 //! What is known about where output goes: terminal or pipe, width, colours, symbols. Asked once, at the start.
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 use clap::ValueEnum;
 
@@ -46,12 +47,8 @@ impl Screen {
     pub(crate) fn detect(wishes: Wishes) -> Screen {
         let stdout_is_terminal = std::io::stdout().is_terminal();
         let by_place = if stdout_is_terminal { Format::Table } else { Format::Tsv };
-        let terminal = match terminal_size::terminal_size() {
-            Some((terminal_size::Width(columns), _)) if columns > 0 => usize::from(columns),
-            _ => 80,
-        };
         // A table that was asked for in a pipe is not cut: there is no edge.
-        let edge = if stdout_is_terminal { terminal } else { usize::MAX };
+        let edge = if stdout_is_terminal { columns_of(std::io::stdout()) } else { usize::MAX };
         Screen {
             format: wishes.format.unwrap_or(if wishes.quiet { Format::Id } else { by_place }),
             headers: wishes.headers,
@@ -67,10 +64,15 @@ impl Screen {
 
     /// The width of the terminal on standard error, for the progress bar.
     pub(crate) fn stderr_columns(&self) -> usize {
-        match terminal_size::terminal_size_of(std::io::stderr()) {
-            Some((terminal_size::Width(columns), _)) if columns > 0 => usize::from(columns),
-            _ => 80,
-        }
+        columns_of(std::io::stderr())
+    }
+}
+
+/// The columns of a terminal; the usual number where it does not know them itself.
+fn columns_of(terminal: impl AsFd) -> usize {
+    match rustix::termios::tcgetwinsize(terminal) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+        Ok(_) | Err(_) => 80,
     }
 }
 

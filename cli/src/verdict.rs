@@ -38,6 +38,9 @@ pub(crate) fn of_single(screen: &Screen, job: &Job, task: &Task) -> String {
     }
     let word = if task.state() == State::Cancelled { "was cancelled" } else { "failed" };
     let mut line = format!("{} job {id} {word}", screen.symbols.cross());
+    if task.state() == State::Cancelled && outcome.attempt == 0 {
+        return format!("{line} before it started   retry: taskq retry {id}");
+    }
     if task.state() != State::Cancelled {
         line.push_str(&format!(": {}", text::visible(&how(&outcome))));
     }
@@ -123,6 +126,14 @@ mod tests {
         assert!(said(counts(0, 3)).expect("cancelled").contains(" taskq tasks 42 -s cancelled "));
         assert!(said(counts(2, 3)).expect("both").contains(" taskq tasks 42 -s failed,cancelled "));
         assert_eq!(said(counts(0, 0)), None);
+    }
+
+    #[test]
+    fn what_never_started_has_no_attempt() {
+        let outcome = Some(Outcome { kind: outcome::Kind::Cancelled.into(), ..Outcome::default() });
+        let task = Task { state: State::Cancelled.into(), outcome, ..Task::default() };
+        let said = of_single(&screen(), &Job { id: 42, ..Job::default() }, &task);
+        assert!(said.ends_with(" job 42 was cancelled before it started   retry: taskq retry 42"), "{said}");
     }
 
     #[test]

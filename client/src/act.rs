@@ -118,7 +118,7 @@ impl Client {
     /// Undoes a pause.
     ///
     /// # Errors
-    /// As for [`Client::pause_queue`].
+    /// As for [`Client::pause_queue`], and [`Error::NotFound`] with the names of those that there are.
     pub async fn resume_queue(&self, name: &str) -> Result<Queue> {
         queue_name(name)?;
         let call = |mut admin: AdminCalls| {

@@ -180,22 +180,20 @@ fn local_needs_no_server() {
 fn a_killed_taskq_up_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let taskq = |words: &[&str]| taskq_tests::Taskq::new(folder.path(), words);
-    let mut up = taskq(&["up", "--listen", "127.0.0.1:0", "--slots", "1", "--json"]).into_command();
-    up.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
-    let mut up = taskq_tests::daemon::spawn(up);
+    let up = taskq(&["up", "--listen", "127.0.0.1:0", "--slots", "1", "--json"]).start();
     // It says where it is, and then there is somebody to talk to.
     let started: serde_json::Value =
-        serde_json::Deserializer::from_reader(up.stdout.take().unwrap()).into_iter().next().unwrap().unwrap();
+        wait::until("it says where it is", || serde_json::from_str(&up.stdout()).ok());
     assert_eq!(started["schema"], "taskq.v1.up", "{started}");
     let begun = folder.path().join("begun");
     let script = format!("touch {}; exec sleep 600", begun.display());
     taskq(&["submit", "--", "sh", "-c", &script]).run().ok();
     wait::holds("the task runs", || begun.exists());
 
-    let below = procs::descendants(up.id());
+    let below = procs::descendants(up.pid());
     assert!(below.len() >= 2, "its spawner and the task: {below:?}");
-    up.kill().unwrap();
-    up.wait().unwrap();
+    up.signal(rustix::process::Signal::KILL);
+    up.end().code(137);
     // The coordinator is gone as well: the spawner has nobody to tell, and does not look for it.
     let limit = std::time::Duration::from_secs(10);
     wait::until_within(limit, "its spawner and the task are gone", || {

@@ -23,7 +23,7 @@ use crate::memory::Memory;
 use crate::outbox::{self, Outbox, Report};
 use crate::runner::{Context, Stop};
 use crate::session::connect;
-use crate::session::{self, Incarnation, Lost, News, Outgoing};
+use crate::session::{self, Incarnation, Losses, News, Outgoing};
 use crate::slots::Slots;
 use crate::spawner::{Setup, Spawner, Who};
 
@@ -95,8 +95,7 @@ struct Worker {
     link: Option<Link>,
     /// Whether this worker has ever been welcome: before, a refusal is its end.
     known: bool,
-    /// Why there was no link since the last one: each reason was told once.
-    losses: Vec<Lost>,
+    losses: Losses,
     lease: Duration,
     phase: Phase,
     /// When to look for tasks that waited too long.
@@ -157,7 +156,7 @@ impl Worker {
             outbox: Outbox::default(),
             link: None,
             known: false,
-            losses: Vec::new(),
+            losses: Losses::default(),
             lease: Duration::ZERO,
             phase: Phase::Working,
             give_back_at: None,

@@ -73,9 +73,10 @@ impl OutcomeView {
     }
 
     fn line(&self) -> String {
-        if self.started_unix_ms.is_none() && self.attempt == 0 {
+        if self.started_unix_ms.is_none() && matches!(self.kind, "cancelled" | "skipped") {
             let ended = text::time(self.ended_unix_ms.unwrap_or(0));
-            return format!("  never started: {} {ended}", self.kind);
+            let not = if self.attempt == 0 { "never started" } else { "not started again" };
+            return format!("  {not}: {} {ended}", self.kind);
         }
         format!(
             "  attempt {} on {}: {}  started {}  took {}  cpu {}  memory {}  stdout {}  stderr {}",
@@ -166,5 +167,38 @@ impl View for TaskView {
 
     fn id(&self) -> String {
         format!("{}.{}", self.job, self.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taskq_client::model::{State, Usage};
+
+    use super::*;
+
+    fn cancelled(attempt: u32, started_unix_ms: u64) -> TaskView {
+        let usage = Some(Usage { wall_us: 2_100_000, ..Usage::default() }).filter(|_| started_unix_ms > 0);
+        let outcome = Outcome {
+            kind: outcome::Kind::Cancelled.into(),
+            attempt,
+            started_unix_ms,
+            ended_unix_ms: 951_782_400_000,
+            usage,
+            ..Outcome::default()
+        };
+        let state = State::Cancelled.into();
+        TaskView::new(&Task { job_id: 4, state, attempt, outcome: Some(outcome), ..Task::default() })
+    }
+
+    #[test]
+    fn the_list_and_the_details_tell_the_same_time() {
+        let ran = cancelled(1, 951_782_397_900);
+        assert_eq!(ran.cells()[4], "2.1s");
+        assert!(ran.lines()[1].contains("  took 2.1s  "), "{:?}", ran.lines());
+        for (attempt, line) in [(0, "  never started: "), (2, "  not started again: ")] {
+            let never = cancelled(attempt, 0);
+            assert_eq!(never.cells()[4], "-");
+            assert_eq!(never.lines()[1], format!("{line}cancelled 2000-02-29 00:00:00"));
+        }
     }
 }

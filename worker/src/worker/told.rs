@@ -18,8 +18,6 @@ use crate::session::{Hello, Lost, News, Saying};
 const MARGIN: Duration = Duration::from_secs(1);
 /// The number of the first message of a link.
 const HELLO: Seq = Seq(1);
-/// Reasons for having no link that are remembered; there are few.
-const LOSSES: usize = 16;
 
 impl Worker {
     pub(super) fn hear(&mut self, news: News) -> Result<(), Error> {
@@ -76,21 +74,14 @@ impl Worker {
             (true, Lost::Unauthorised(_) | Lost::Refused(_))
             | (_, Lost::NameTaken(_) | Lost::Unavailable(_)) => {}
         }
-        // Each reason once, not at each try.
-        if self.losses.contains(&lost) {
-            debug!(reason = %lost, "still no coordinator");
-        } else {
-            let addr = &self.config.access.addr;
-            match &lost {
-                Lost::NameTaken(_) => {
-                    warn!(addr, reason = %lost, "the coordinator does not take this worker now; trying again");
-                }
-                Lost::Unauthorised(_) | Lost::Refused(_) | Lost::Unavailable(_) => {
-                    warn!(addr, reason = %lost, "no coordinator; trying again until it is there");
-                }
+        let addr = &self.config.access.addr;
+        match (self.losses.is_news(&lost), &lost) {
+            (false, _) => debug!(reason = %lost, "still no coordinator"),
+            (true, Lost::NameTaken(_)) => {
+                warn!(addr, reason = %lost, "the coordinator does not take this worker now; trying again");
             }
-            if self.losses.len() < LOSSES {
-                self.losses.push(lost);
+            (true, Lost::Unauthorised(_) | Lost::Refused(_) | Lost::Unavailable(_)) => {
+                warn!(addr, reason = %lost, "no coordinator; trying again until it is there");
             }
         }
         self.link = None;
@@ -100,7 +91,7 @@ impl Worker {
 
     fn welcome(&mut self, lease: Duration, heartbeat: Duration, abandon: &HashSet<Key>) {
         self.known = true;
-        self.losses.clear();
+        self.losses.forget();
         self.lease = lease;
         self.renew(HELLO);
         self.abandon(abandon);
