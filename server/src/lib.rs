@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     access::{Access, Token},
-    api::room::Room,
+    api::room::Promised,
     api::{Context, Start},
     clock::Clock,
     config::Config,
@@ -124,7 +124,7 @@ impl Coordinator {
         let context = Context {
             handle: handle.clone(),
             store: Arc::clone(&store),
-            room: Room::default(),
+            room: Promised::default(),
             metrics,
             start,
             stopping,

@@ -13,7 +13,7 @@ use super::{
     status::{Failure, Invalid},
     submit::blob,
 };
-use crate::store::Lookup;
+use crate::store::{GROWTH, Lookup};
 
 /// Jobs that one call acts on.
 const JOBS: usize = 100_000;
@@ -160,7 +160,9 @@ impl Context {
         }
         let stored = self.read(move |store| store.submitted(job)).await?;
         let again = submit::rerun(&stored.spec, job, &tasks, &|named| blob(&*self.store, named))?;
-        let (ids, _) = self.ask(Submit { repeat: None, jobs: vec![again] }).await?;
+        let bytes = stored.spec.len() + tasks.serialized_size();
+        let room = self.room.reserve(&*self.store, GROWTH * bytes as u64)?;
+        let (ids, _) = self.keep(room, Submit { repeat: None, jobs: vec![again] }).await?;
         acted.new_job_id = ids.first().map_or(0, |id| id.0);
         Ok(acted)
     }

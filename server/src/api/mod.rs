@@ -27,7 +27,7 @@ use tonic::{
     transport::server::{Router, Server},
 };
 
-use self::{room::Room, status::Failure};
+use self::{room::Promised, status::Failure};
 use crate::{
     access::Token,
     coordinator::Handle,
@@ -55,7 +55,7 @@ pub struct Context {
     /// Reads what is durable.
     pub store: Arc<dyn Store>,
     /// Room on the disk that is promised to submissions.
-    pub room: Room,
+    pub room: Promised,
     /// Figures of the shell.
     pub metrics: Arc<Metrics>,
     /// When this start was, and what it is called.

@@ -20,6 +20,8 @@ use crate::store::{EndedJob, EndedTask, Lookup, Store, SubmittedRecord};
 /// Jobs or tasks on one page.
 const PAGE: usize = 1_000;
 const PAGE_DEFAULT: usize = 100;
+/// Tasks that are read in one go.
+const TASKS: usize = 250;
 /// Bytes of tasks, with the output that came with their ends, after which a page is closed.
 const PAGE_BYTES: usize = 1 << 20;
 /// Jobs that one call looks at before it answers with what it found so far.
@@ -100,13 +102,15 @@ impl Context {
         let wanted = indices(&request.indices)?;
         let states = request.states;
         let size = page_size(request.page_size);
+        // With their output they may take 120 KiB each.
+        let limit = if states.is_empty() { size.min(TASKS) } else { TASKS };
         let mut from = token(&request.page_token)?.map_or(Ok(0), u32::try_from);
         let mut tasks = Vec::new();
         let mut bytes = 0;
         while let Ok(first) = from {
             let skipped = wanted.as_ref().map_or(Some(first), |set| set.range(first..).next());
             let Some(first) = skipped else { break };
-            let (page, next) = self.tasks(job, first, request.with_history).await?;
+            let (page, next) = self.tasks(job, first, limit, request.with_history).await?;
             let next =
                 next.filter(|next| wanted.as_ref().is_none_or(|set| set.range(*next..).next().is_some()));
             let fits = |task: &pb::Task| {
@@ -138,20 +142,21 @@ impl Context {
         &self,
         job: JobId,
         from: u32,
+        limit: usize,
         history: bool,
     ) -> Result<(Vec<pb::Task>, Option<u32>), Failure> {
-        match self.ask(Tasks { job, from, limit: PAGE }).await? {
+        match self.ask(Tasks { job, from, limit }).await? {
             Live::Yes((tasks, next)) => {
                 let mut shown: Vec<_> = tasks.iter().map(|task| view::live_task(job, task)).collect();
                 let indices: RoaringBitmap = tasks.iter().map(|task| task.index).collect();
                 self.read(move |store| {
-                    let ended = store.ends_of(job, &indices, PAGE)?;
+                    let ended = store.ends_of(job, &indices, limit)?;
                     overlay(store, job, &mut shown, &ended, history)?;
                     Ok((shown, next))
                 })
                 .await
             }
-            Live::No => self.read(move |store| ended_tasks(store, job, from, history)).await,
+            Live::No => self.read(move |store| ended_tasks(store, job, from, limit, history)).await,
         }
     }
 
@@ -287,17 +292,18 @@ fn ended_tasks(
     store: &dyn Store,
     job: JobId,
     from: u32,
+    limit: usize,
     history: bool,
 ) -> Result<(Vec<pb::Task>, Option<u32>), Lookup> {
     let stored = store.submitted(job)?;
     let members = stored.only.unwrap_or_else(|| {
         let mut all = RoaringBitmap::new();
-        all.insert_range(from..from.saturating_add(PAGE as u32 + 1).min(stored.total));
+        all.insert_range(from..from.saturating_add(limit as u32 + 1).min(stored.total));
         all
     });
-    let mut page: Vec<u32> = members.range(from..).take(PAGE + 1).collect();
-    let next = if page.len() > PAGE { page.pop() } else { None };
-    let ended = store.ends_of(job, &page.into_iter().collect(), PAGE)?;
+    let mut page: Vec<u32> = members.range(from..).take(limit + 1).collect();
+    let next = if page.len() > limit { page.pop() } else { None };
+    let ended = store.ends_of(job, &page.into_iter().collect(), limit)?;
     let mut tasks: Vec<_> = ended.iter().map(|task| view::ended_task(job, task, true)).collect();
     overlay(store, job, &mut tasks, &ended, history)?;
     Ok((tasks, next))

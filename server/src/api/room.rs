@@ -9,55 +9,74 @@ use std::sync::{
 use tonic::Code;
 
 use super::status::Failure;
-use crate::store::Store;
+use crate::store::{Room, SUBMIT_ROOM, Store};
 
 /// Free room below which nothing new is accepted. Twice what the store itself insists on, so that others may write to
 /// the same disk between this look and the commit.
-const LEAST_BYTES: u64 = 32 << 20;
-/// Bytes that a submitted byte may take: in the log, in the engine's segments, and once more while it tidies them.
-const GROWTH: u64 = 3;
+const LEAST_BYTES: u64 = 2 * SUBMIT_ROOM;
 
-/// Bytes of submissions that have been let in and are not on disk yet.
+/// Bytes that have been let in and are not on disk yet.
 #[derive(Clone, Debug, Default)]
-pub struct Room(Arc<AtomicU64>);
+pub struct Promised(Arc<AtomicU64>);
 
-/// The room of one submission; given back when dropped, that is when its commit is over.
+/// Room that is kept for somebody until this is dropped.
 #[derive(Debug)]
 pub(super) struct Reserved {
-    room: Room,
+    promised: Promised,
     bytes: u64,
 }
 
-impl Room {
-    /// Takes room for this many bytes.
+impl Promised {
+    /// Keeps room for this many bytes on disk.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` with the directory, if the disk would be full with them.
-    pub(super) fn reserve(&self, store: &dyn Store, bytes: usize) -> Result<Reserved, Failure> {
-        let bytes = (bytes as u64).saturating_mul(GROWTH);
-        let waiting = self.0.fetch_add(bytes, Ordering::Relaxed);
-        // Made before the look: a refusal gives it back.
-        let reserved = Reserved { room: self.clone(), bytes };
+    /// See [`Reserved::grow`].
+    pub(super) fn reserve(&self, store: &dyn Store, bytes: u64) -> Result<Reserved, Failure> {
+        let mut reserved = Reserved { promised: self.clone(), bytes: 0 };
+        reserved.grow(store, bytes)?;
+        Ok(reserved)
+    }
+}
+
+impl Reserved {
+    /// Keeps room for so many bytes more.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` with the directory, if the disk would be full with them; `UNAVAILABLE` if the store has
+    /// failed.
+    pub(super) fn grow(&mut self, store: &dyn Store, bytes: u64) -> Result<(), Failure> {
+        let waiting = self.promised.0.fetch_add(bytes, Ordering::Relaxed);
+        // Taken before the look: a refusal gives it back with the rest.
+        self.bytes += bytes;
         match store.room() {
-            Some((dir, free)) if free < LEAST_BYTES.saturating_add(waiting).saturating_add(bytes) => {
+            Room::Free { dir, bytes: free }
+                if free < LEAST_BYTES.saturating_add(waiting).saturating_add(bytes) =>
+            {
+                let mib = |bytes: u64| bytes.div_ceil(1 << 20);
                 Err(Failure {
                     code: Code::ResourceExhausted,
                     message: format!(
-                        "DISK_FULL: {} MiB are free in {}, and a submission must leave {}; free some and try again",
+                        "DISK_FULL: this needs {} MiB and must leave {} MiB, but {} MiB are free in {}; free some and \
+                         try again",
+                        mib(waiting.saturating_add(bytes)),
+                        mib(LEAST_BYTES),
                         free >> 20,
                         dir.display(),
-                        LEAST_BYTES >> 20,
                     ),
                 })
             }
-            Some(_) | None => Ok(reserved),
+            Room::Over => Err(Failure {
+                code: Code::Unavailable,
+                message: "the coordinator's disk has failed and it is stopping; its log says how".to_owned(),
+            }),
+            Room::Ample | Room::Free { .. } => Ok(()),
         }
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.room.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.promised.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -68,21 +87,21 @@ mod tests {
 
     #[test]
     fn memory_has_room_for_all() {
-        assert!(Room::default().reserve(&MemoryStore::default(), usize::MAX / 4).is_ok());
+        assert!(Promised::default().reserve(&MemoryStore::default(), u64::MAX / 4).is_ok());
     }
 
     #[test]
     fn what_waits_for_its_commit_counts() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = LogStore::open(&Options::new(dir.path())).expect("a new store");
-        let (_, free) = store.room().expect("a disk");
+        let Room::Free { bytes: free, .. } = store.room() else { panic!("a disk has a size") };
         // Two of these do not fit beside each other; one does, and another when it has gone.
-        let half = usize::try_from(free / GROWTH / 3 * 2).expect("a disk of this world");
-        let room = Room::default();
-        let first = room.reserve(&store, half).expect("there is room");
-        let refused = room.reserve(&store, half).expect_err("it is taken");
+        let most = free / 3 * 2;
+        let promised = Promised::default();
+        let first = promised.reserve(&store, most).expect("there is room");
+        let refused = promised.reserve(&store, most).expect_err("it is taken");
         assert!(refused.message.starts_with("DISK_FULL: "), "{}", refused.message);
         drop(first);
-        assert!(room.reserve(&store, half).is_ok());
+        assert!(promised.reserve(&store, most).is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use taskq_core::job::NewJob;
+use taskq_core::{id::JobId, job::NewJob};
 use taskq_proto::v1::{self as pb, submit_stream_reply::Result as Answer};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -16,9 +16,10 @@ use super::{
     ask::Submit,
     broken,
     convert::submit::{self, JOBS},
+    room::Reserved,
     status::{Failure, Invalid},
 };
-use crate::store::Store;
+use crate::store::{GROWTH, Store};
 
 /// Requests of one submit stream that may wait for their sync. More would only wait in the loop instead.
 const IN_FLIGHT: usize = 64;
@@ -28,14 +29,26 @@ const UPLOAD_BYTES: usize = 1 << 30;
 impl Context {
     /// Stores jobs, all or none.
     pub(super) async fn submit(&self, request: pb::SubmitRequest) -> Result<pb::SubmitReply, Failure> {
-        let _until_committed = self.room.reserve(&*self.store, request.encoded_len())?;
+        let room = self.room.reserve(&*self.store, GROWTH * request.encoded_len() as u64)?;
         let repeat = repeat(&request.request_id)?;
         let jobs = checked(request.jobs, &*self.store)?;
         if request.dry_run {
             return Ok(pb::SubmitReply { job_ids: vec![0; jobs.len()], repeated_request: false });
         }
-        let (ids, repeated_request) = self.ask(Submit { repeat, jobs }).await?;
+        let (ids, repeated_request) = self.keep(room, Submit { repeat, jobs }).await?;
         Ok(pb::SubmitReply { job_ids: ids.into_iter().map(|id| id.0).collect(), repeated_request })
+    }
+
+    /// Has jobs stored that there is room for. The room is theirs until they are on disk, whether or not the caller
+    /// still waits for that.
+    pub(super) async fn keep(&self, room: Reserved, jobs: Submit) -> Result<(Vec<JobId>, bool), Failure> {
+        let context = self.clone();
+        let kept = tokio::spawn(async move {
+            let kept = context.ask(jobs).await;
+            drop(room);
+            kept
+        });
+        kept.await.map_err(|_| broken("a submit panicked"))?
     }
 
     /// Answers each request of a stream in order, with up to `IN_FLIGHT` of them under way.
@@ -69,9 +82,9 @@ impl Context {
     /// Stores bytes under their digest.
     pub(super) async fn upload(&self, mut chunks: Streaming<pb::UploadChunk>) -> Result<pb::Blob, Status> {
         let mut bytes = Vec::new();
-        let mut reserved = Vec::new();
+        let mut room = self.room.reserve(&*self.store, 0)?;
         while let Some(chunk) = chunks.message().await? {
-            reserved.push(self.room.reserve(&*self.store, chunk.data.len())?);
+            room.grow(&*self.store, chunk.data.len() as u64)?;
             bytes.extend_from_slice(&chunk.data);
             if bytes.len() > UPLOAD_BYTES {
                 return Err(Invalid::new("data", format!("at most {UPLOAD_BYTES} bytes in all")).status());

@@ -16,7 +16,7 @@ use taskq_core::{
 };
 
 use super::{
-    EarlierAttempt, EndedJob, EndedTask, Error, Lookup, OutputPiece, Retention, Store, SubmittedRecord,
+    EarlierAttempt, EndedJob, EndedTask, Error, Lookup, OutputPiece, Retention, Room, Store, SubmittedRecord,
     Usage,
     blobs::Blobs,
     clean::Tuning,
@@ -133,9 +133,12 @@ impl Store for LogStore {
         trouble::lock(&self.writer).commit(&self.shared, writes)
     }
 
-    fn room(&self) -> Option<(&Path, u64)> {
+    fn room(&self) -> Room<'_> {
         let dir = self.shared.place.path();
-        Some((dir, if self.shared.poisoned.get().is_some() { 0 } else { space::free(dir) }))
+        match self.shared.poisoned.get() {
+            Some(_) => Room::Over,
+            None => Room::Free { dir, bytes: space::free(dir) },
+        }
     }
 
     fn submitted(&self, job: JobId) -> Result<SubmittedRecord, Lookup> {

@@ -22,9 +22,16 @@ use super::{
     trouble,
 };
 
+/// What a piece takes beside its data.
+const PIECE_BYTES: usize = 160;
+
 /// Bytes of output pieces that are held; of more, nothing is kept until jobs are forgotten. A reader is told what is
 /// missing, as with output above its limit.
 const OUTPUT_BYTES: u64 = 256 << 20;
+
+fn cost(data: &Bytes) -> u64 {
+    (data.len() + PIECE_BYTES) as u64
+}
 
 /// Keeps everything until the process ends, but for output beyond a bound.
 #[derive(Debug, Default)]
@@ -41,6 +48,8 @@ struct Inner {
     workers: BTreeMap<WorkerId, Arc<str>>,
     blobs: HashMap<[u8; 32], Bytes>,
     output_bytes: u64,
+    /// The last piece was left out.
+    leaves_output: bool,
 }
 
 #[derive(Debug)]
@@ -163,7 +172,7 @@ impl Inner {
             }
             Write::JobGone(id) => {
                 if let Some(job) = self.jobs.remove(id) {
-                    self.output_bytes -= job.outputs.iter().map(|piece| piece.data.len() as u64).sum::<u64>();
+                    self.output_bytes -= job.outputs.iter().map(|piece| cost(&piece.data)).sum::<u64>();
                     if let Some(term) = job.term() {
                         self.expiry.remove(*id, term);
                     }
@@ -171,9 +180,17 @@ impl Inner {
                 self.ended.remove(id);
             }
             Write::Output { task, attempt, stream, offset, data, worker } => {
-                let bytes = data.len() as u64;
+                let bytes = cost(data);
+                let leaves = self.output_bytes + bytes > OUTPUT_BYTES;
+                if leaves && !self.leaves_output {
+                    tracing::warn!(
+                        bytes = OUTPUT_BYTES,
+                        "output fills its room in memory; until jobs are forgotten no more of it is kept"
+                    );
+                }
+                self.leaves_output = leaves;
                 if let Some(job) = self.jobs.get_mut(&task.job)
-                    && self.output_bytes + bytes <= OUTPUT_BYTES
+                    && !leaves
                 {
                     self.output_bytes += bytes;
                     job.outputs.push(OutputPiece {
@@ -181,7 +198,8 @@ impl Inner {
                         attempt: *attempt,
                         stream: *stream,
                         offset: *offset,
-                        data: data.clone(),
+                        // On its own: a piece must not hold the whole message that it came in.
+                        data: Bytes::copy_from_slice(data),
                         worker: worker.as_ref().to_owned(),
                         cursor: job.outputs.len() as u64 + 1,
                     });
@@ -349,14 +367,13 @@ impl Store for MemoryStore {
         let (mut pieces, mut bytes) = (Vec::new(), 0);
         for piece in outputs[start..].iter().filter(|piece| tasks.is_none_or(|set| set.contains(piece.index)))
         {
-            bytes += piece.data.len() + 64;
+            bytes += piece.data.len() + PIECE_BYTES;
             if bytes > PAGE_BYTES && !pieces.is_empty() {
-                break;
+                return Ok((pieces, piece.cursor - 1));
             }
             pieces.push(piece.clone());
         }
-        let next = pieces.last().map_or(cursor, |p: &OutputPiece| p.cursor);
-        Ok((pieces, next))
+        Ok((pieces, cursor.max(outputs.len() as u64)))
     }
 
     fn put_blob(&self, sha256: [u8; 32], bytes: &[u8]) -> Result<(), Error> {

@@ -47,6 +47,23 @@ pub use clean::Tuning;
 pub use guard::Fault;
 pub use log::{LogStore, Options};
 pub use memory::MemoryStore;
+pub use space::{GROWTH, SUBMIT_ROOM};
+
+/// Room for what is submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room<'a> {
+    /// There is always enough.
+    Ample,
+    /// This many bytes are free.
+    Free {
+        /// On the disk of this directory.
+        dir: &'a Path,
+        /// How many.
+        bytes: u64,
+    },
+    /// The store has met an error that ends it.
+    Over,
+}
 
 /// A place to keep jobs. Implemented by `sled` (durable) and `memory` (`--ephemeral`, tests).
 pub trait Store: Send + Sync + fmt::Debug {
@@ -59,11 +76,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Makes these durable, all or none, before it returns. After an error nothing more may be committed.
     fn commit(&self, writes: &[Write]) -> Result<(), Error>;
 
-    /// Free bytes on the disk, and the directory they are free in; `None` where there is always room, 0 after an error
-    /// that ends the store. Asked before a submission enters the core; a batch with a `Submitted` that comes all the
-    /// same while there is none is refused whole with [`Error::Full`], nothing being written.
-    fn room(&self) -> Option<(&Path, u64)> {
-        None
+    /// Room for what is submitted. Asked before a submission enters the core; a batch with a `Submitted` that comes all
+    /// the same while there is less than [`SUBMIT_ROOM`] is refused whole with [`Error::Full`], nothing being written.
+    fn room(&self) -> Room<'_> {
+        Room::Ample
     }
 
     /// The encoded specification of a live or ended job. `Err(Gone)` / `Err(Unknown)` otherwise.
@@ -86,8 +102,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn attempts(&self, task: TaskId) -> Result<Vec<EarlierAttempt>, Lookup>;
 
     /// Output of a job's tasks, or of these of them, in commit order from `cursor` (0 = the first kept), at most about
-    /// 1 MiB, and the cursor to go on from. Cursors stay valid while the job is kept, also across restarts. What it
-    /// costs to ask for few tasks does not depend on how many others there are.
+    /// 1 MiB, and the cursor to go on from. That one is beyond pieces of other tasks, also where none was found; nothing
+    /// more is there if it is `cursor` itself. Cursors stay valid while the job is kept, also across restarts.
     fn output(
         &self,
         job: JobId,
@@ -221,7 +237,7 @@ pub enum Error {
         pid: u32,
     },
     /// No room. Nothing of the batch was kept, and a later commit may succeed.
-    #[error("the disk is full: no room left in {dir}; free some and start again")]
+    #[error("the disk is full: no room left in {dir}; free some")]
     Full {
         /// The directory.
         dir: PathBuf,

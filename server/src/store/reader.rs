@@ -137,16 +137,16 @@ impl Shared {
     ) -> Result<(Vec<OutputPiece>, u64), Lookup> {
         const PIECES: usize = 1024;
         self.retrying(|| {
-            let places = kept(&trouble::read(&self.index), job)?.outputs(cursor, wanted, PIECES);
+            let (places, end) = kept(&trouble::read(&self.index), job)?.outputs(cursor, wanted, PIECES);
             let mut pieces = Vec::new();
-            let (mut next, mut bytes) = (cursor, 0);
+            let (mut next, mut bytes) = (end, 0);
             for (number, loc) in places {
                 let Some(Body::Output(raw)) = self.fetch(loc)? else { return Ok(None) };
                 bytes += raw.data.len() + 64;
                 if bytes > PAGE_BYTES && !pieces.is_empty() {
+                    next = number;
                     break;
                 }
-                next = number + 1;
                 pieces.push(OutputPiece {
                     index: raw.index,
                     attempt: Attempt(raw.attempt),
@@ -154,7 +154,7 @@ impl Shared {
                     offset: raw.offset,
                     data: raw.data,
                     worker: raw.worker,
-                    cursor: next,
+                    cursor: number + 1,
                 });
             }
             Ok(Some((pieces, next)))

@@ -6,6 +6,7 @@ use std::{
     fs::{self, OpenOptions},
     io,
     path::{Path, PathBuf},
+    sync::Once,
 };
 
 use taskq_core::effect::Write;
@@ -16,14 +17,14 @@ use super::Error;
 const BALLAST_BYTES: u64 = 16 << 20;
 
 /// Free room below which nothing new is accepted: two segments of the engine.
-const SUBMIT_ROOM: u64 = 16 << 20;
+pub const SUBMIT_ROOM: u64 = 16 << 20;
 
 /// Free room below which pieces of output are no longer kept: output is what fills a disk, and must not be what stops
 /// submissions and ends.
 const OUTPUT_ROOM: u64 = 64 << 20;
 
 /// Bytes that a byte may take: in the log, in the engine's segments, and once more while it tidies them.
-const GROWTH: u64 = 3;
+pub const GROWTH: u64 = 3;
 
 /// Free room below which nothing at all is written: the engine needs a segment to go on.
 const LAST_ROOM: u64 = 9 << 20;
@@ -38,9 +39,18 @@ pub(super) struct Space {
     leaves_output: bool,
 }
 
-/// Bytes that may be written; unknown counts as ample.
+/// Bytes that may be written. What cannot be known is said once, and counts as ample.
 pub(super) fn free(dir: &Path) -> u64 {
-    rustix::fs::statvfs(dir).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+    static SAID: Once = Once::new();
+    match rustix::fs::statvfs(dir) {
+        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+        Err(error) => {
+            SAID.call_once(
+                || tracing::error!(%error, dir = %dir.display(), "cannot see the room on the disk"),
+            );
+            u64::MAX
+        }
+    }
 }
 
 impl Space {
@@ -63,7 +73,9 @@ impl Space {
         if output == 0 {
             return Cow::Borrowed(writes);
         }
-        let leaves = self.free() < OUTPUT_ROOM + GROWTH * output;
+        // It takes more room to begin again than to go on: no to and fro on a disk that is just full.
+        let least = if self.leaves_output { 2 * OUTPUT_ROOM } else { OUTPUT_ROOM };
+        let leaves = self.free() < least + GROWTH * output;
         if leaves != std::mem::replace(&mut self.leaves_output, leaves) {
             match leaves {
                 true => {

@@ -26,7 +26,11 @@ pub(super) struct Place {
     left: Option<Arc<RoaringBitmap>>,
     attempt: u32,
     pieces: u64,
+    /// Ends below it were shown.
     rank: Rank,
+    /// Ends below it were looked at. Of chosen tasks those behind a cursor are looked at again: who has ended is not
+    /// waited for.
+    looked: Rank,
 }
 
 /// What is new.
@@ -43,13 +47,13 @@ impl Place {
     pub(super) fn page(&self, store: &dyn Store) -> Result<Page, Lookup> {
         let (pieces, pieces_end) = store.output(self.job, self.wanted.as_deref(), self.pieces)?;
         // While pieces are left the ends wait: a task's last words come after its others.
-        if !pieces.is_empty() {
+        if pieces_end != self.pieces {
             return Ok(Page::of_pieces(pieces, pieces_end));
         }
         let (ends, all_ends) = self.ends(store)?;
         // Looked at once more, after the ends: the pieces of a task that has ended are all there.
         let (pieces, pieces_end) = store.output(self.job, self.wanted.as_deref(), self.pieces)?;
-        if !pieces.is_empty() {
+        if pieces_end != self.pieces {
             return Ok(Page::of_pieces(pieces, pieces_end));
         }
         let wanted_over = self.left.as_ref().is_some_and(|left| {
@@ -79,8 +83,8 @@ impl Place {
                 Ok((ends, job_ended.is_some()))
             }
             Some(_) | None => {
-                let ends = store.ends(self.job, self.rank, BATCH)?;
-                let reached = self.rank.0 + ends.len() as u64;
+                let ends = store.ends(self.job, self.looked, BATCH)?;
+                let reached = self.looked.0 + ends.len() as u64;
                 Ok((ends, job_ended.is_some_and(|ended| reached >= u64::from(ended.counts.total()))))
             }
         }
@@ -122,7 +126,8 @@ impl Log {
     pub(super) fn new(job: JobId, wanted: Option<RoaringBitmap>, attempt: u32, cursor: u64) -> Log {
         let (pieces, rank) = (cursor >> 32, Rank(cursor & u64::from(u32::MAX)));
         let wanted = wanted.map(Arc::new);
-        let place = Place { job, left: wanted.clone(), wanted, attempt, pieces, rank };
+        let looked = if wanted.is_some() { Rank(0) } else { rank };
+        let place = Place { job, left: wanted.clone(), wanted, attempt, pieces, rank, looked };
         Log { place, resumed: cursor != 0, shown: HashMap::new() }
     }
 
@@ -156,7 +161,7 @@ impl Log {
         if let Some(left) = &mut self.place.left {
             Arc::make_mut(left).remove(task.index);
         }
-        // Of few tasks also those are read again that lie behind the cursor.
+        self.place.looked = self.place.looked.max(Rank(task.rank.0 + 1));
         if task.rank < self.place.rank {
             return;
         }

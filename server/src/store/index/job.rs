@@ -1,6 +1,7 @@
 //! What the index knows of one job.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use roaring::RoaringBitmap;
 use taskq_core::id::{Millis, WallTime};
@@ -9,6 +10,11 @@ use crate::store::{codec, entries::Loc, retention::Term};
 
 /// Outcomes of earlier attempts that are kept of one task; of more, the oldest go.
 pub(in crate::store) const ATTEMPTS_KEPT: usize = 32;
+
+/// Tasks whose output is looked up one by one.
+const FEW: u64 = 1_000;
+/// Pieces that one look for those of many tasks passes over.
+const LOOKED_AT: usize = 65_536;
 
 /// In [`Job::len`]: it has an idempotency key.
 const KEYED: u32 = 1 << 31;
@@ -139,24 +145,30 @@ impl Job {
         own.filter(|(_, (_, filled))| *filled).map(|((_, attempt), (loc, _))| (*attempt, *loc)).collect()
     }
 
-    /// Pieces of output from a number on, of all tasks or of these, ascending, at most `limit`.
+    /// Pieces of output from a number on, of all tasks or of these, ascending, at most `limit`; and where to go on. It may
+    /// find none and yet not be at the end: whoever holds the index is not held up by a long search.
     pub(in crate::store) fn outputs(
         &self,
         from: u64,
         wanted: Option<&RoaringBitmap>,
         limit: usize,
-    ) -> Vec<(u64, Loc)> {
-        let Some(rare) = self.rare() else { return Vec::new() };
+    ) -> (Vec<(u64, Loc)>, u64) {
+        let Some(rare) = self.rare() else { return (Vec::new(), from) };
+        if let Some(wanted) = wanted.filter(|wanted| wanted.len() <= FEW) {
+            return rare.outputs_of(from, wanted, limit);
+        }
         let start = rare.outputs.partition_point(|piece| piece.number < from);
-        let later = &rare.outputs[start..];
-        match wanted {
-            None => later.iter().take(limit).map(|piece| (piece.number, piece.loc)).collect(),
-            Some(wanted) if wanted.len() < later.len() as u64 => rare.outputs_of(from, wanted, limit),
-            Some(wanted) => {
-                let own = later.iter().filter(|piece| wanted.contains(piece.task));
-                own.take(limit).map(|piece| (piece.number, piece.loc)).collect()
+        let (mut found, mut next) = (Vec::new(), from);
+        for piece in rare.outputs[start..].iter().take(LOOKED_AT) {
+            if found.len() == limit {
+                break;
+            }
+            next = piece.number + 1;
+            if wanted.is_none_or(|wanted| wanted.contains(piece.task)) {
+                found.push((piece.number, piece.loc));
             }
         }
+        (found, next)
     }
 
     /// The number of its next piece of output.
@@ -305,11 +317,22 @@ impl Rare {
     }
 
     /// For few tasks of many: touches no other task's pieces.
-    fn outputs_of(&self, from: u64, wanted: &RoaringBitmap, limit: usize) -> Vec<(u64, Loc)> {
-        let of_task = |task| self.outputs_by_task.range((task, from)..=(task, u64::MAX)).take(limit);
-        let mut numbers: Vec<u64> = wanted.iter().flat_map(of_task).map(|(_, number)| *number).collect();
-        numbers.sort_unstable();
-        numbers.truncate(limit);
-        numbers.iter().filter_map(|number| Some((*number, self.piece(*number)?.loc))).collect()
+    fn outputs_of(&self, from: u64, wanted: &RoaringBitmap, limit: usize) -> (Vec<(u64, Loc)>, u64) {
+        let first = |task, from| self.outputs_by_task.range((task, from)..=(task, u64::MAX)).next();
+        let mut due: BinaryHeap<Reverse<(u64, u32)>> = wanted
+            .iter()
+            .filter_map(|task| first(task, from))
+            .map(|(task, at)| Reverse((*at, *task)))
+            .collect();
+        let mut found = Vec::new();
+        while let Some(Reverse((number, task))) = due.pop() {
+            if found.len() == limit {
+                return (found, number);
+            }
+            found.extend(self.piece(number).map(|piece| (number, piece.loc)));
+            due.extend(first(task, number + 1).map(|(task, at)| Reverse((*at, *task))));
+        }
+        let end = self.outputs.last().map_or(from, |piece| from.max(piece.number + 1));
+        (found, end)
     }
 }
