@@ -25,7 +25,8 @@ impl Clock {
         Now { mono: Timestamp(mono), wall: wall() }
     }
 
-    /// A wall clock that nobody can set forward: what was written a moment ago must not look a year old.
+    /// The wall clock, but for having been set forward since the start: what was written a moment ago must not look a
+    /// year old.
     #[must_use]
     pub fn calendar(&self) -> WallTime {
         let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -102,7 +102,10 @@ fn a_full_disk_refuses_and_recovers() {
     let mut cluster = Setup::new().data(&data).tolerate("").start();
     let api = cluster.api();
     let mut acked = vec![api.submit_one(spec::command(&["true"]))];
+    cluster.taskq(&["cancel", &acked[0].to_string()]).ok();
     let filler = disk.fill();
+    cluster.taskq(&["retry", &acked[0].to_string()]).code(75).says(&["DISK_FULL"]);
+    assert!(cluster.server().ended().is_none(), "a refused retry stops nothing");
     // The store has some room of its own; it fills while submits are accepted.
     let refusal = wait::until("the full disk is felt", || {
         let big = spec::command(&["echo", &"x".repeat(50_000)]);

@@ -218,7 +218,7 @@ fn output_may_come_in_any_shape() {
         }
     });
     assert_eq!(api.ended(id).state, pb::State::Succeeded as i32);
-    let logs = cluster.taskq(&["logs", &id.to_string()]).ok();
+    let logs = cluster.taskq(&["logs", &id.to_string()]).code(74);
     assert!(logs.stdout.starts_with(b"one"), "{logs}");
 }
 

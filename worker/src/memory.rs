@@ -1,13 +1,15 @@
 //! Whether the kernel ended a program because memory had run out. It does not say whom it killed, only how often it did
-//! so on this machine: a task that was killed just when that number rose is taken for its victim.
+//! so on this machine: a task that was killed when that number had risen within the last seconds is taken for its
+//! victim.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Kills that are older than this are somebody else's.
-const RECENT: Duration = Duration::from_secs(1);
+/// How often [`Memory::look`] is to be called. Until a kill has been counted at two looks it may have a victim: the
+/// kernel counts before all the memory of a large process is gone, and we hear of its end only then.
+pub(crate) const LOOK: Duration = Duration::from_secs(2);
 
 /// Watches the kernel's count.
 #[derive(Debug)]
@@ -18,8 +20,10 @@ pub(crate) struct Memory {
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    kills: u64,
-    at: Instant,
+    /// At the look before the last, and victims found since.
+    settled: u64,
+    /// At the last look.
+    last: u64,
 }
 
 impl Memory {
@@ -30,28 +34,27 @@ impl Memory {
 
     fn of(vmstat: PathBuf) -> Memory {
         let kills = kills(&vmstat).unwrap_or_default();
-        Memory { vmstat, seen: Mutex::new(Seen { kills, at: Instant::now() }) }
+        Memory { vmstat, seen: Mutex::new(Seen { settled: kills, last: kills }) }
     }
 
-    /// Forgets old kills. Cheap, unless the last look is some time ago.
+    /// Settles kills that were there at the last look already: they were somebody else's.
     pub(crate) fn look(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.at.elapsed() >= RECENT {
-            *seen = Seen { kills: kills(&self.vmstat).unwrap_or(seen.kills), at: Instant::now() };
-        }
+        let now = kills(&self.vmstat).unwrap_or(seen.last);
+        *seen = Seen { settled: seen.last.max(seen.settled), last: now };
     }
 
     /// Whether a task that was just ended by SIGKILL, but not by us, was the victim of such a kill. Each kill has one.
     pub(crate) fn ran_out(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let victim = kills(&self.vmstat).is_some_and(|kills| kills > seen.kills);
-        seen.kills += u64::from(victim);
+        let victim = kills(&self.vmstat).is_some_and(|kills| kills > seen.settled);
+        seen.settled += u64::from(victim);
         victim
     }
 }
 
 /// `oom_kill` of `/proc/vmstat` (Linux 4.13 and later), which counts limits of control groups as well.
-fn kills(vmstat: &PathBuf) -> Option<u64> {
+fn kills(vmstat: &Path) -> Option<u64> {
     let text = fs::read_to_string(vmstat).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
@@ -78,10 +81,11 @@ mod tests {
         let file = folder.path().join("vmstat");
         fs::write(&file, "oom_kill 1\n").expect("written");
         let memory = Memory::of(file.clone());
-        fs::write(&file, "oom_kill 2\n").expect("written");
-        memory.seen.lock().expect("no panic").at -= RECENT;
+        fs::write(&file, "oom_kill 3\n").expect("written");
         memory.look();
-        assert!(!memory.ran_out());
+        assert!(memory.ran_out(), "a task may end a little later");
+        memory.look();
+        assert!(!memory.ran_out(), "but not much later");
     }
 
     #[test]

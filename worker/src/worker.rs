@@ -13,13 +13,13 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info};
 
 use crate::attempt::Key;
 use crate::command::Surroundings;
 use crate::config::Config;
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::outbox::{self, Outbox, Report};
 use crate::runner::{Context, Stop};
 use crate::session::connect;
@@ -176,6 +176,8 @@ impl Worker {
         let (mut drain, mut stop) = (pin!(drain), pin!(stop));
         let (mut told_to_drain, mut told_to_stop) = (false, false);
         let mut events = Vec::with_capacity(EVENTS);
+        let mut look = interval(memory::LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         info!(
             name = self.config.name,
             slots = self.config.slots,
@@ -196,6 +198,7 @@ impl Worker {
                 _ = inbox.recv_many(&mut events, EVENTS) => events.drain(..).for_each(|event| self.happened(event)),
                 () = ready(outgoing), if outbox.has_unsent() => self.send(),
                 () = tick(heartbeat) => self.beat(),
+                _ = look.tick() => self.context.memory.look(),
                 () = at(self.give_back_at) => self.give_back(),
                 () = at(self.fence_at) => self.fence(),
                 () = at(self.leave_at) => break,

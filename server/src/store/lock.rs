@@ -4,9 +4,15 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
     path::Path,
+    time::Duration,
 };
 
 use super::Error;
+
+/// How often, and how long, a lock is tried again that this very process has: a program that it is just starting keeps
+/// what is open for a moment, until it runs.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Held while the store is open; the system releases it with the process.
 #[derive(Debug)]
@@ -17,6 +23,11 @@ pub(super) struct DirLock {
 impl DirLock {
     /// Locks `dir/lock`, or says who has it.
     pub(super) fn take(dir: &Path) -> Result<DirLock, Error> {
+        let ours = |error: &Error| matches!(error, Error::Locked { pid, .. } if *pid == std::process::id());
+        again_while(ours, || DirLock::try_take(dir))
+    }
+
+    fn try_take(dir: &Path) -> Result<DirLock, Error> {
         let path = dir.join("lock");
         let failed = |act| {
             let path = path.clone();
@@ -41,6 +52,20 @@ impl DirLock {
         writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
         Ok(DirLock { _file: file })
     }
+}
+
+/// Tries for a second while the error is one that passes.
+pub(super) fn again_while<T, E>(
+    passes: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(error) if passes(&error) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 fn owner(file: &mut File) -> u32 {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{part::PartKey, quiet};
+use super::{lock, part::PartKey, quiet};
 
 /// Fixed when the files are created. 16 values of 64 KiB must stay well under a quarter of it, or sled puts them
 /// into files of their own, which nobody syncs.
@@ -53,7 +53,9 @@ impl Engine {
     /// Opens or creates the files in `dir`. Without its snapshot files, which only shorten the recovery, it tries once
     /// more if it fails with them.
     pub(super) fn open(dir: &Path) -> Result<Engine, Failure> {
-        match Self::try_open(dir) {
+        // The directory is locked already: what is left is a lock of our own that is just going.
+        let busy = |failure: &Failure| matches!(failure, Failure::Io(cause) if is_lock(cause));
+        match lock::again_while(busy, || Self::try_open(dir)) {
             Err(Failure::Corrupt(what)) => {
                 if remove_snapshots(dir).map_err(Failure::Io)? {
                     tracing::warn!(%what, "the engine's snapshot was unusable; recovering without it");
@@ -176,6 +178,11 @@ fn fenced<T>(act: impl FnOnce() -> ::sled::Result<T>) -> Result<T, Failure> {
         Ok(Err(other)) => Err(Failure::Corrupt(other.to_string())),
         Err(panic) => Err(Failure::Corrupt(format!("the engine gave up: {panic}"))),
     }
+}
+
+/// sled says so in words only.
+fn is_lock(cause: &io::Error) -> bool {
+    cause.to_string().contains("could not acquire lock")
 }
 
 fn remove_snapshots(dir: &Path) -> io::Result<bool> {

@@ -22,7 +22,6 @@ impl Worker {
             let key = task.key;
             let (stop, stopped) = watch::channel(None);
             self.runners.insert(key, Runner { stop, dropped: false });
-            self.context.memory.look();
             self.tasks.spawn(runner::run(Arc::clone(&self.context), task, slot, stopped));
         }
     }
@@ -50,7 +49,6 @@ impl Worker {
     }
 
     pub(super) fn beat(&mut self) {
-        self.context.memory.look();
         if let Some(link) = &mut self.link {
             link.sending();
             link.outgoing.heartbeat();
