@@ -17,9 +17,10 @@ pub type AuthChannel = InterceptedService<Channel, Auth>;
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A silent connection is probed this often, and given up if the probe is not answered in time.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent connection is probed this often, and given up if the probe is not answered in time: together half of the
+/// default lease (15 s), so that a worker has time to come back on another connection.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Adds the token to each call.
 #[derive(Clone)]

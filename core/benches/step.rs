@@ -82,7 +82,12 @@ fn drain(state: &mut State, what: &str) {
 fn ends(effect: &Effect) -> Vec<Report> {
     let Effect::Assign { unit, .. } = effect else { return Vec::new() };
     let indices = unit.spans.iter().flat_map(|(first, many)| *first..*first + *many);
-    let what = ReportKind::Ended { verdict: Verdict::Succeeded, wall_us: 1_000, detail: Bytes::new() };
+    let what = ReportKind::Ended {
+        verdict: Verdict::Succeeded,
+        wall_us: 1_000,
+        detail: Bytes::new(),
+        last_output: vec![],
+    };
     indices
         .map(|index| {
             let lease =

@@ -235,9 +235,23 @@ pub enum ReportKind {
         wall_us: u64,
         /// The encoded outcome; never looked into.
         detail: Bytes,
+        /// The output that came with it. A last attempt's is read from its outcome; one that is followed by another
+        /// is written like output that came before, so that readers see it where it belongs.
+        last_output: Vec<LastOutput>,
     },
     /// It was given back before it started.
     Returned,
+}
+
+/// The last piece of a stream of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastOutput {
+    /// Which stream.
+    pub stream: Stream,
+    /// Where in the stream it begins, in bytes.
+    pub offset: u64,
+    /// The bytes.
+    pub data: Bytes,
 }
 
 /// An output stream.

@@ -47,10 +47,16 @@ pub enum Error {
     /// A blob is no table.
     #[error("source {0} names a blob that is not an encoded Table")]
     NotTable(usize),
+    /// A row is too long.
+    #[error("an element has {0} bytes; at most {ROW_BYTES}: put long values into files and name those")]
+    LongRow(usize),
     /// The sources do not fit together, or are too many.
     #[error(transparent)]
     Plan(#[from] taskq_template::elements::Error),
 }
+
+/// Fields of one element, of one source: arguments of a program, which may be a good deal shorter.
+const ROW_BYTES: usize = 1 << 20;
 
 impl Elements {
     /// Reads sources; `blob` gives the bytes of an uploaded one. `None` for a job without sources.
@@ -148,7 +154,11 @@ fn rows(place: usize, table: pb::Table, width: usize) -> Result<(u64, Source), E
     if !fields.len().is_multiple_of(width) {
         return Err(Error::Ragged { place, fields: fields.len(), width });
     }
-    Ok(((fields.len() / width) as u64, Source::Table { fields, width }))
+    let size = |row: &[Bytes]| row.iter().map(Bytes::len).sum::<usize>();
+    match fields.chunks(width).map(size).max() {
+        Some(bytes) if bytes > ROW_BYTES => Err(Error::LongRow(bytes)),
+        Some(_) | None => Ok(((fields.len() / width) as u64, Source::Table { fields, width })),
+    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use taskq_proto::v1 as pb;
 
 use crate::{
     api::convert,
-    elements::Elements,
-    store::{Error, Lookup, Store},
+    elements::{self, Elements},
+    store::{Lookup, Store},
 };
 
 /// Encoded specifications that are kept, in bytes. Older ones are read from the store again.
@@ -45,6 +45,19 @@ impl Job {
     }
 }
 
+/// Why a job cannot be run.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Lookup(#[from] Lookup),
+    #[error("its specification is damaged: {0}")]
+    Spec(#[from] prost::DecodeError),
+    #[error("its elements are damaged or missing: {0}")]
+    Elements(#[from] elements::Error),
+    #[error("its standard input is damaged or missing")]
+    NoStdin,
+}
+
 /// Jobs on their way to workers.
 #[derive(Debug)]
 pub struct Templates {
@@ -73,11 +86,18 @@ impl Templates {
         self.lock().keep_spec(job, spec);
     }
 
-    /// A live job.
-    ///
-    /// # Errors
-    /// If the store does not have it, or its blobs.
-    pub fn get(&self, id: JobId) -> Result<Arc<Job>, Lookup> {
+    /// A live job. One that cannot be read is such that its tasks fail and say why: others must not wait for it.
+    #[must_use]
+    pub fn get(&self, id: JobId) -> Arc<Job> {
+        self.find(id).unwrap_or_else(|error| {
+            tracing::error!(job = %id, %error, "cannot read a job that is to run; its tasks fail");
+            let unusable = format!("the coordinator cannot read job {id}: {error}");
+            let template = pb::Template { job_id: id.0, unusable, ..pb::Template::default() };
+            Arc::new(Job { template, elements: None })
+        })
+    }
+
+    fn find(&self, id: JobId) -> Result<Arc<Job>, Unreadable> {
         let remembered = {
             let mut cache = self.lock();
             if let Some(job) = cache.jobs.get(&id) {
@@ -94,24 +114,18 @@ impl Templates {
         Ok(job)
     }
 
-    fn read(&self, id: JobId, spec: Bytes) -> Result<Job, Lookup> {
-        let corrupt = |what: String| {
-            Lookup::Store(Error::Corrupt {
-                dir: std::path::PathBuf::new(),
-                what: format!("job {id}: {what}"),
-            })
-        };
-        let spec = pb::JobSpec::decode(spec).map_err(|error| corrupt(error.to_string()))?;
+    fn read(&self, id: JobId, spec: Bytes) -> Result<Job, Unreadable> {
+        let spec = pb::JobSpec::decode(spec)?;
         let blob = |blob: &pb::Blob| {
             let digest = <[u8; 32]>::try_from(blob.sha256.as_ref()).ok()?;
             self.store.blob(&digest).ok().flatten()
         };
         let elements = spec.elements.as_ref().map(|elements| Elements::read(elements, &blob)).transpose();
-        let elements = elements.map_err(|error| corrupt(error.to_string()))?.flatten();
+        let elements = elements?.flatten();
         let mut template = convert::submit::template(id, spec);
         let command = template.command.get_or_insert_default();
         if let Some(named) = command.stdin_blob.take() {
-            command.stdin = blob(&named).ok_or_else(|| corrupt("its standard input is missing".into()))?;
+            command.stdin = blob(&named).ok_or(Unreadable::NoStdin)?;
         }
         if let Some(elements) = &elements {
             template.columns.clone_from(&elements.columns);

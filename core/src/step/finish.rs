@@ -6,8 +6,8 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 
 use crate::{
-    effect::Outcome,
-    event::Verdict,
+    effect::{Outcome, Write},
+    event::{LastOutput, Verdict},
     gate::{Ebb, Ending},
     id::{Lease, Millis, Now, TaskId, WorkerId},
     job::{self, Policy},
@@ -23,6 +23,7 @@ pub(crate) struct End {
     pub(crate) verdict: Verdict,
     pub(crate) wall_us: u64,
     pub(crate) detail: Bytes,
+    pub(crate) last_output: Vec<LastOutput>,
     pub(crate) worker: WorkerId,
     pub(crate) name: Arc<str>,
 }
@@ -79,6 +80,10 @@ pub(crate) fn finished(state: &mut State, now: Now, lease: Lease, end: End, out:
             );
         }
         Next::Waits { failures, losses, delay, avoid } => {
+            for LastOutput { stream, offset, data } in end.last_output {
+                let worker = worker.clone().unwrap_or_default();
+                out.writes.push(Write::Output { task: id, attempt, stream, offset, data, worker });
+            }
             state.ebb(now, id, Ebb { attempt, failures, losses, delay, detail, worker, avoid }, out);
         }
     }

@@ -213,7 +213,10 @@ impl Worker {
         self.holds.remove(&lease);
         self.cancels.remove(&lease);
         let wall_us = rng.below(2_000_000);
-        self.say(lease, ReportKind::Ended { verdict, wall_us, detail: Bytes::from_static(b"d") });
+        self.say(
+            lease,
+            ReportKind::Ended { verdict, wall_us, detail: Bytes::from_static(b"d"), last_output: vec![] },
+        );
     }
 
     fn say(&mut self, lease: Lease, what: ReportKind) {

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use taskq_core::{
     Config, Restore, State,
     effect::{Effect, Outcome, Reply, Write},
-    event::{Act, Event, Question, QueueAct, Report, ReportKind, Verdict, WorkerHello},
+    event::{Act, Event, LastOutput, Question, QueueAct, Report, ReportKind, Stream, Verdict, WorkerHello},
     id::{
         Attempt, Epoch, JobId, Lease, Millis, Now, RequestId, SessionId, TaskId, Timestamp, WallTime,
         WorkerId,
@@ -167,6 +167,10 @@ impl Script {
             verdict,
             wall_us: words.or("us", 2_000_000),
             detail: Bytes::from_static(b"outcome"),
+            last_output: match words.get("said") {
+                Some(text) => vec![last_words(text)],
+                None => Vec::new(),
+            },
         };
         let what = match verb {
             "start" => ReportKind::Started,
@@ -317,6 +321,10 @@ fn bitmap(text: &str) -> RoaringBitmap {
     set
 }
 
+fn last_words(text: String) -> LastOutput {
+    LastOutput { stream: Stream::Stdout, offset: 0, data: text.into() }
+}
+
 /// `job.index`, or `job.index#attempt@epoch`; both are 1 unless told.
 fn lease(text: &str) -> Lease {
     let (text, epoch) = text.split_once('@').unwrap_or((text, "1"));
@@ -364,7 +372,9 @@ fn write(write: &Write) -> Option<String> {
         }
         Write::JobEnded { job, counts, .. } => format!("disk: job {job} ended {:?}", counts.end()?),
         Write::JobGone(job) => format!("disk: job {job} gone"),
-        Write::Output { .. } => return None,
+        Write::Output { task, attempt, data, .. } => {
+            format!("disk: {}.{}#{attempt} said {}", task.job, task.index, String::from_utf8_lossy(data))
+        }
         Write::Queue { name, paused, .. } => format!("disk: queue {name} paused={paused}"),
         Write::WorkerSeen { name, .. } => format!("disk: worker {name} seen"),
         Write::WorkerGone(_) => "disk: a worker gone".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use prost::Message as _;
 use taskq_core::{
     event::Event,
     id::{SessionId, WorkerId},
@@ -23,6 +24,8 @@ use crate::coordinator::{Unanswered, sessions::Outbound};
 
 /// Messages that are merged into one where they lie next to each other.
 const MERGE: usize = 256;
+/// As long as they are no larger than this together.
+const MERGED_BYTES: usize = 4 << 20;
 
 /// A stream of messages to a worker.
 type Messages = Pin<Box<dyn Stream<Item = Result<pb::CoordinatorMessage, Status>> + Send>>;
@@ -162,7 +165,9 @@ fn merge(gathered: impl Iterator<Item = Outbound>) -> Vec<Result<Option<Said>, F
             }
         };
         match (merged.last_mut(), body) {
-            (Some(Ok(Some(Said::Assign(before)))), Said::Assign(next)) => {
+            (Some(Ok(Some(Said::Assign(before)))), Said::Assign(next))
+                if before.encoded_len() + next.encoded_len() <= MERGED_BYTES =>
+            {
                 before.templates.extend(next.templates);
                 before.units.extend(next.units);
                 before.forget.extend(next.forget);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use taskq_core::{
     effect::{Effect, Outcome, Unit, Write},
     id::{Epoch, Lease, Millis, SessionId},
@@ -11,9 +12,11 @@ use taskq_proto::v1::{self as pb, coordinator_message::Body};
 use crate::{
     api::convert,
     coordinator::{Handle, follow::Followers, pending::Pending, sessions::Outbound, sessions::Sessions},
-    store::Lookup,
     templates::Templates,
 };
+
+/// Element values in one message to a worker. A single element may be larger than that, but has a limit of its own.
+const ROWS_BYTES: usize = 4 << 20;
 
 /// Whom to tell.
 #[derive(Debug)]
@@ -90,33 +93,51 @@ impl Deliver {
         })
     }
 
-    /// A session whose task cannot be read is closed: its lease then runs out, and the log says why.
     fn assign(&self, session: SessionId, unit: Unit) {
-        match self.assignment(session, &unit) {
-            Ok(body) => self.send(session, body),
-            Err(error) => {
-                tracing::error!(job = %unit.job, %error, "cannot read a job that is to run");
-                self.sessions.send(session, Outbound::Close);
+        let job = self.templates.get(unit.job);
+        if let Some(forget) = self.sessions.needs_template(session, unit.job) {
+            let templates = vec![job.template.clone()];
+            self.send(session, Body::Assign(pb::Assign { templates, forget, ..pb::Assign::default() }));
+        }
+        for (spans, rows) in by_size(&unit.spans, job.rows(&unit.spans)) {
+            let unit = pb::Unit {
+                job_id: unit.job.0,
+                attempt: unit.attempt.0,
+                epoch: unit.epoch.0,
+                indices: spans.iter().map(|&(first, count)| pb::Span { first, count }).collect(),
+                rows,
+            };
+            self.send(session, Body::Assign(pb::Assign { units: vec![unit], ..pb::Assign::default() }));
+        }
+    }
+}
+
+/// Spans of indices, as first and count, and a row for each index or none.
+type Piece = (Vec<(u32, u32)>, Vec<pb::Row>);
+
+/// Spans with their rows, in pieces that fit into messages. Without rows there is nothing to cut.
+fn by_size(spans: &[(u32, u32)], rows: Vec<pb::Row>) -> Vec<Piece> {
+    let size = |row: &pb::Row| row.fields.iter().map(Bytes::len).sum::<usize>();
+    if rows.iter().map(size).sum::<usize>() <= ROWS_BYTES {
+        return vec![(spans.to_vec(), rows)];
+    }
+    let indices = spans.iter().flat_map(|&(first, count)| first..first + count);
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut bytes = 0;
+    for (index, row) in indices.zip(rows) {
+        bytes += size(&row);
+        match pieces.last_mut() {
+            Some((spans, rows)) if bytes <= ROWS_BYTES => {
+                spans.push((index, 1));
+                rows.push(row);
+            }
+            Some(_) | None => {
+                bytes = size(&row);
+                pieces.push((vec![(index, 1)], vec![row]));
             }
         }
     }
-
-    fn assignment(&self, session: SessionId, unit: &Unit) -> Result<Body, Lookup> {
-        let job = self.templates.get(unit.job)?;
-        let mut assign = pb::Assign::default();
-        if let Some(forget) = self.sessions.needs_template(session, unit.job) {
-            assign.templates.push(job.template.clone());
-            assign.forget = forget;
-        }
-        assign.units.push(pb::Unit {
-            job_id: unit.job.0,
-            attempt: unit.attempt.0,
-            epoch: unit.epoch.0,
-            indices: unit.spans.iter().map(|&(first, count)| pb::Span { first, count }).collect(),
-            rows: job.rows(&unit.spans),
-        });
-        Ok(Body::Assign(assign))
-    }
+    pieces
 }
 
 fn stop(lease: Lease, why: pb::stop::Why) -> Body {

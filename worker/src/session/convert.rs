@@ -43,6 +43,7 @@ pub(super) fn hello(hello: &Hello) -> pb::worker_message::Body {
 pub(super) fn job(template: pb::Template) -> Job {
     let command = template.command.unwrap_or_default();
     let program = match Template::parse(&command.argv, command.shell, &template.columns) {
+        _ if !template.unusable.is_empty() => Program::Unusable(template.unusable),
         Ok(parsed) if command.shell => Program::Shell(parsed),
         Ok(parsed) => Program::Argv(parsed),
         Err(error) => Program::Unusable(error.to_string()),

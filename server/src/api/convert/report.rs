@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use prost::Message as _;
 use taskq_core::{
-    event::{Report, ReportKind, Stream, Verdict, WorkerHello},
+    event::{LastOutput, Report, ReportKind, Stream, Verdict, WorkerHello},
     id::{Attempt, Epoch, JobId, Lease, TaskId, WorkerId},
 };
 use taskq_proto::v1::{self as pb, outcome::Kind, report::Event};
@@ -117,7 +117,17 @@ fn ended(outcome: pb::Outcome) -> Result<ReportKind, Invalid> {
         }
     };
     let wall_us = outcome.usage.as_ref().map_or(0, |usage| usage.wall_us);
-    Ok(ReportKind::Ended { verdict, wall_us, detail: outcome.encode_to_vec().into() })
+    let last_output = if verdict == Verdict::Succeeded { Vec::new() } else { last_output(&outcome) };
+    Ok(ReportKind::Ended { verdict, wall_us, detail: outcome.encode_to_vec().into(), last_output })
+}
+
+fn last_output(outcome: &pb::Outcome) -> Vec<LastOutput> {
+    let last = [
+        (Stream::Stdout, outcome.stdout_offset, &outcome.stdout),
+        (Stream::Stderr, outcome.stderr_offset, &outcome.stderr),
+    ];
+    let said = last.into_iter().filter(|(_, _, data)| !data.is_empty());
+    said.map(|(stream, offset, data)| LastOutput { stream, offset, data: data.clone() }).collect()
 }
 
 fn lease(key: &pb::AttemptKey) -> Result<Lease, Invalid> {

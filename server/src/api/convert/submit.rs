@@ -21,6 +21,8 @@ use crate::{api::status::Invalid, elements::Elements};
 pub const JOBS: usize = 10_000;
 /// Standard input and element values that travel inside a job.
 const INLINE_BYTES: usize = 64 << 10;
+/// Standard input in all: it goes to the worker in one message, with a limit of 64 MiB.
+const STDIN_BYTES: usize = 32 << 20;
 /// Arguments and environment together: the kernel's own limit is 2 MiB.
 const COMMAND_BYTES: usize = 1 << 20;
 const LABELS: usize = 64;
@@ -87,6 +89,7 @@ pub fn template(id: JobId, spec: pb::JobSpec) -> pb::Template {
         columns: Vec::new(),
         range: None,
         total: 1,
+        unusable: String::new(),
     }
 }
 
@@ -150,10 +153,17 @@ fn check_command(command: &pb::Command, blob: &dyn Fn(&pb::Blob) -> Option<Bytes
     }
     match &command.stdin_blob {
         Some(_) if !command.stdin.is_empty() => Err(Invalid::new("stdin_blob", "stdin is given as well")),
-        Some(named) if blob(named).is_none() => {
-            Err(Invalid::new("stdin_blob", "is not here; upload it first"))
-        }
-        Some(_) | None => Ok(()),
+        Some(named) => match blob(named).map(|stdin| stdin.len()) {
+            None => Err(Invalid::new("stdin_blob", "is not here; upload it first")),
+            Some(bytes) if bytes > STDIN_BYTES => {
+                let why = format!(
+                    "{bytes} bytes; standard input is at most {STDIN_BYTES}: put it into a file that the workers see"
+                );
+                Err(Invalid::new("stdin_blob", why))
+            }
+            Some(_) => Ok(()),
+        },
+        None => Ok(()),
     }
 }
 
