@@ -1,42 +1,23 @@
-//! The few system calls that neither std nor rustix offers safely: starting a program with everything set in the
-//! child, looking at children that ended, taking signals as a file, and a look at standard output before std has
-//! touched it. All `unsafe` of the workspace is here.
+//! The few system calls that neither std nor rustix offers safely: starting a program with everything set
+//! in the child, looking at children that ended, and taking signals as a file. All `unsafe` of the workspace
+//! is here and in the folder below.
 //!
-//! Everything in this file but [`watch`] and [`stdout_was_closed`] is used by the spawner only, which is a process with one thread. That is what makes
-//! `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the child borrows it.
-#![expect(
-    unsafe_code,
-    reason = "clone, wait4, waitid, signalfd, signal masks and .init_array have no safe wrapper"
-)]
+//! Everything in this file but [`watch`] is used by the spawner only, which is a process with one thread. That
+//! is what makes `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the child
+//! borrows it.
+#![expect(unsafe_code, reason = "clone, wait4, waitid, signalfd and signal masks have no safe wrapper")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+mod stdout;
 
-/// True if this process was started with a closed standard output. std puts `/dev/null` there before `main`, so that
-/// what is written would be lost without a word.
-#[must_use]
-pub fn stdout_was_closed() -> bool {
-    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
-}
-
-extern "C" fn look_at_stdout() {
-    let closed = rustix::io::fcntl_getfd(rustix::stdio::stdout()) == Err(rustix::io::Errno::BADF);
-    STDOUT_WAS_CLOSED.store(closed, Ordering::Relaxed);
-}
-
-// SAFETY: the loader calls what stands here, one after another, before `main`; an `extern "C"` function may ignore the
-// arguments it is given. It allocates nothing and needs nothing of std's runtime.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = look_at_stdout;
+pub use stdout::stdout_was_closed;
 
 /// A program to start. The strings are what the child sees; nothing is added.
 pub(crate) struct Plan<'a> {
