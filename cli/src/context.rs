@@ -62,7 +62,7 @@ impl Context {
         };
         let (quiet, told) = (self.screen.quiet, Mutex::new(Told::default()));
         let on_trouble = move |trouble: &Trouble| {
-            if let Some(line) = line_of(trouble, &told)
+            if let Some(line) = trouble_line(trouble, &told)
                 && !quiet
             {
                 eprint_line(&line);
@@ -125,7 +125,7 @@ impl Context {
 }
 
 /// One line when the coordinator stops to answer, and one when it is back; not one for each try.
-fn line_of(trouble: &Trouble, told: &Mutex<Told<String>>) -> Option<String> {
+fn trouble_line(trouble: &Trouble, told: &Mutex<Told<String>>) -> Option<String> {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     match trouble {
         Trouble::Lost { error, .. } => {
@@ -214,14 +214,15 @@ mod tests {
         let told = Mutex::new(Told::default());
         let lost =
             |error: &str| Trouble::Lost { error: error.to_owned(), retry_in: std::time::Duration::ZERO };
-        assert_eq!(line_of(&Trouble::Back, &told), None, "nobody heard that it was away");
-        let line = line_of(&lost("not reachable at h:1 (refused)\n  is it running?"), &told).expect("told");
+        assert_eq!(trouble_line(&Trouble::Back, &told), None, "nobody heard that it was away");
+        let line =
+            trouble_line(&lost("not reachable at h:1 (refused)\n  is it running?"), &told).expect("told");
         assert_eq!(line, "taskq: no answer (not reachable at h:1 (refused)); trying again");
-        assert_eq!(line_of(&lost("not reachable at h:1 (refused)\n  is it running?"), &told), None);
-        assert!(line_of(&lost("another reason"), &told).is_some());
+        assert_eq!(trouble_line(&lost("not reachable at h:1 (refused)\n  is it running?"), &told), None);
+        assert!(trouble_line(&lost("another reason"), &told).is_some());
         let first = lost("not reachable at h:1 (refused)");
-        assert_eq!(line_of(&first, &told), None, "reasons may take turns");
-        assert!(line_of(&Trouble::Back, &told).is_some());
-        assert!(line_of(&lost("another reason"), &told).is_some(), "again, as it was back");
+        assert_eq!(trouble_line(&first, &told), None, "reasons may take turns");
+        assert!(trouble_line(&Trouble::Back, &told).is_some());
+        assert!(trouble_line(&lost("another reason"), &told).is_some(), "again, as it was back");
     }
 }

@@ -2,9 +2,9 @@
 //! in the child, looking at children that ended, and taking signals as a file. All `unsafe` of the workspace
 //! is here and in the folder below.
 //!
-//! Everything in this file but [`watch`] is used by the spawner only, which is a process with one thread. That
-//! is what makes `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the child
-//! borrows it.
+//! Everything in this file but [`watch`] is used by the spawner only, which is a process with one thread.
+//! That is what makes `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the
+//! child borrows it.
 #![expect(unsafe_code, reason = "clone, wait4, waitid, signalfd and signal masks have no safe wrapper")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -77,8 +77,8 @@ impl Stack {
     }
 }
 
-/// Starts a program in its own process group, with every signal at its default and unblocked, dead as soon as this
-/// thread is, and no descriptor but 0, 1 and 2. Returns its process id once it executes the program.
+/// Starts a program in its own process group, with every signal at its default and unblocked, dead as soon as
+/// this thread is, and no descriptor but 0, 1 and 2. Returns its process id once it executes the program.
 ///
 /// May be called from a process with one thread only, with all signals blocked (see [`signals`]).
 pub(crate) fn spawn(plan: &Plan<'_>, stack: &mut Stack) -> Result<i32, Failure> {
@@ -100,8 +100,9 @@ pub(crate) fn spawn(plan: &Plan<'_>, stack: &mut Stack) -> Result<i32, Failure> 
     let top = stack.0.as_mut_ptr_range().end.cast::<c_void>();
     let order_at: *mut Order = &mut order;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: `top` is the aligned end of a live allocation that nobody else uses; `order` and all that it points to
-    // outlive the call, because CLONE_VFORK suspends this (only) thread until the child has left our memory.
+    // SAFETY: `top` is the aligned end of a live allocation that nobody else uses; `order` and all that it
+    // points to outlive the call, because CLONE_VFORK suspends this (only) thread until the child has left
+    // our memory.
     let pid = unsafe { libc::clone(child, top, flags, order_at.cast()) };
     if pid < 0 {
         return Err(Failure { stage: Stage::Fork, errno: errno() });
@@ -122,8 +123,9 @@ extern "C" fn child(order: *mut c_void) -> c_int {
     // SAFETY: `order` is valid for the whole life of this function (see `spawn`), and all calls are
     // async-signal-safe with pointers that `spawn` made from live C strings.
     unsafe {
-        // The session is the spawner's, without a terminal. One for each task would be a scheduling group for each
-        // where the kernel groups by session: dear to make, slow to get its first turn, and blind to `nice`.
+        // The session is the spawner's, without a terminal. One for each task would be a scheduling group for
+        // each where the kernel groups by session: dear to make, slow to get its first turn, and blind to
+        // `nice`.
         libc::setpgid(0, 0);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::getppid() != (*order).parent {
@@ -135,7 +137,8 @@ extern "C" fn child(order: *mut c_void) -> c_int {
         {
             fail(order, Stage::Setup);
         }
-        // Every descriptor is close-on-exec already; this is for one that somebody forgets. Old kernels lack it.
+        // Every descriptor is close-on-exec already; this is for one that somebody forgets. Old kernels lack
+        // it.
         libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if !(*order).cwd.is_null() && libc::chdir((*order).cwd) < 0 {
             fail(order, Stage::Cwd);
@@ -202,7 +205,8 @@ fn no_signals() -> libc::sigset_t {
     }
 }
 
-/// Puts every signal at its default, blocks all, and returns a descriptor that is readable when a child ended.
+/// Puts every signal at its default, blocks all, and returns a descriptor that is readable when a child
+/// ended.
 pub(crate) fn signals() -> io::Result<OwnedFd> {
     // SAFETY: the sets are initialised before use, and the returned descriptor is ours alone.
     unsafe {
@@ -223,7 +227,8 @@ pub(crate) fn signals() -> io::Result<OwnedFd> {
 
 /// Lets the runtime watch a descriptor for one thing only.
 pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is one and the same open descriptor until it is dropped, which `AsyncFd` does last.
+    // SAFETY: an `OwnedFd` is one and the same open descriptor until it is dropped, which `AsyncFd` does
+    // last.
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }
 

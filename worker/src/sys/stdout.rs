@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// True if this process was started with a closed standard output, so that what is written there would be lost
-/// without a word.
+/// True if this process was started with a closed standard output, so that what is written there would be
+/// lost without a word.
 #[must_use]
 pub fn stdout_was_closed() -> bool {
     WAS_CLOSED.load(Ordering::Relaxed)

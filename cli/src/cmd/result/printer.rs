@@ -105,16 +105,11 @@ impl<'a> Printer<'a> {
         let holes = &mut self.holes;
         let take = |stream, piece: Piece<'_>| {
             match piece {
-                Piece::Bytes(bytes) if kept.bytes() + bytes.len() > ROW_BYTES => {
-                    let (job, index) = (task.job_id, task.index);
-                    let message = format!(
-                        "task {job}.{index} wrote too much for a row of JSON (more than {} MiB); print it as it is: \
-                         taskq result {job}.{index}",
-                        ROW_BYTES >> 20
-                    );
-                    return Err(Failure::usage(message));
+                Piece::Bytes(bytes) => {
+                    if !kept.add(stream, bytes, ROW_BYTES) {
+                        return Err(too_much(task));
+                    }
                 }
-                Piece::Bytes(bytes) => kept.of(stream).bytes.extend_from_slice(bytes),
                 Piece::Gap(bytes) => {
                     holes.met(task.job_id, task.index, stream, bytes);
                     kept.of(stream).missing += bytes;
@@ -134,6 +129,14 @@ impl<'a> Printer<'a> {
             stderr_missing_bytes: kept.stderr.missing,
         })
     }
+}
+
+fn too_much(task: &Task) -> anyhow::Error {
+    let (job, index, most) = (task.job_id, task.index, ROW_BYTES >> 20);
+    Failure::usage(format!(
+        "task {job}.{index} wrote too much for a row of JSON (more than {most} MiB); print it as it is: \
+         taskq result {job}.{index}"
+    ))
 }
 
 /// What is kept of a task's output.
@@ -157,8 +160,13 @@ impl Kept {
         }
     }
 
-    fn bytes(&self) -> usize {
-        self.stdout.bytes.len() + self.stderr.bytes.len()
+    /// False, and nothing is added, if both streams together would be longer than `most`.
+    fn add(&mut self, stream: Stream, bytes: &[u8], most: usize) -> bool {
+        let fits = self.stdout.bytes.len() + self.stderr.bytes.len() + bytes.len() <= most;
+        if fits {
+            self.of(stream).bytes.extend_from_slice(bytes);
+        }
+        fits
     }
 }
 
@@ -182,8 +190,9 @@ mod tests {
     #[test]
     fn a_row_has_room_for_both_streams_together() {
         let mut kept = Kept::default();
-        kept.of(Stream::Stdout).bytes.extend_from_slice(b"abc");
-        kept.of(Stream::Stderr).bytes.extend_from_slice(b"de");
-        assert_eq!(kept.bytes(), 5);
+        assert!(kept.add(Stream::Stdout, b"abc", 5));
+        assert!(!kept.add(Stream::Stderr, b"def", 5), "each alone would fit");
+        assert!(kept.add(Stream::Stderr, b"de", 5));
+        assert_eq!((&kept.stdout.bytes[..], &kept.stderr.bytes[..]), (&b"abc"[..], &b"de"[..]));
     }
 }
