@@ -103,7 +103,10 @@ pub(crate) async fn run<S: Select>(verb: Verb, args: Args<S>, context: &Context)
         if would.is_empty() {
             return no_match(&args, "the filter matched nothing");
         }
-        confirm(verb, &would, context)?;
+        let Some(question) = summary(verb, &would, true) else {
+            return report(verb, &would, false, context);
+        };
+        confirm(&question, context)?;
     }
     let acted = verb.call(&client, selection, args.dry_run).await?;
     if acted.is_empty() {
@@ -119,8 +122,7 @@ fn no_match<S: Select>(args: &Args<S>, what: &str) -> anyhow::Result<Exit> {
     }
 }
 
-fn confirm(verb: Verb, would: &[Acted], context: &Context) -> anyhow::Result<()> {
-    let question = summary(verb, would, true);
+fn confirm(question: &str, context: &Context) -> anyhow::Result<()> {
     if !context.screen.stdin_is_terminal || !context.screen.stderr_is_terminal {
         return Err(Failure::usage(format!("{question}; add -y to do it, or --dry-run to look only")));
     }
@@ -137,9 +139,15 @@ fn confirm(verb: Verb, would: &[Acted], context: &Context) -> anyhow::Result<()>
 }
 
 /// `would retry 812 tasks of 3 jobs (43: 800, 39: 11, 12: 1)`; `removed 1 job with 3 tasks (7: 3)`
-fn summary(verb: Verb, acted: &[Acted], dry_run: bool) -> String {
+///
+/// A job with a note and no tasks was left as it is. `None` if that is true of all.
+fn summary(verb: Verb, acted: &[Acted], dry_run: bool) -> Option<String> {
     const NAMED: usize = 5;
-    let fine: Vec<&Acted> = acted.iter().filter(|one| one.error_code == 0).collect();
+    let changed = |one: &&Acted| one.error_code == 0 && (one.tasks > 0 || one.note.is_empty());
+    let fine: Vec<&Acted> = acted.iter().filter(changed).collect();
+    if fine.is_empty() {
+        return None;
+    }
     let tasks = counted(fine.iter().map(|one| u64::from(one.tasks)).sum(), "task");
     let jobs = counted(fine.len() as u64, "job");
     let mut named: Vec<String> =
@@ -152,7 +160,7 @@ fn summary(verb: Verb, acted: &[Acted], dry_run: bool) -> String {
         Verb::Remove => format!("{jobs} with {tasks}"),
     };
     let act = if dry_run { format!("would {}", verb.word()) } else { verb.done().to_owned() };
-    format!("{act} {what} ({})", named.join(", "))
+    Some(format!("{act} {what} ({})", named.join(", ")))
 }
 
 fn counted(number: u64, what: &str) -> String {
@@ -167,8 +175,8 @@ fn report(verb: Verb, acted: &[Acted], dry_run: bool, context: &Context) -> anyh
     if json || !rows.is_empty() {
         output::rows(&context.screen, &rows)?;
     }
-    if !rows.is_empty() && acted.iter().any(|one| one.error_code == 0) {
-        context.say(&summary(verb, acted, dry_run));
+    if let Some(line) = summary(verb, acted, dry_run) {
+        context.say(&line);
     }
     let mut exit = Exit::Ok;
     for one in acted.iter().filter(|one| one.error_code != 0) {
@@ -234,13 +242,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_counts_jobs_and_tasks_but_no_failures() {
+    fn a_summary_counts_what_changed_and_no_failures() {
         let acted = |job_id, tasks, error_code| Acted { job_id, tasks, error_code, ..Acted::default() };
+        let said = |verb, acted: &[Acted], dry_run| summary(verb, acted, dry_run).expect("something changed");
         let some = [acted(43, 800, 0), acted(39, 1, 0), acted(12, 0, 5)];
-        assert_eq!(summary(Verb::Retry, &some, true), "would retry 801 tasks of 2 jobs (43: 800, 39: 1)");
-        assert_eq!(summary(Verb::Remove, &some[1..], false), "removed 1 job with 1 task (39: 1)");
+        assert_eq!(said(Verb::Retry, &some, true), "would retry 801 tasks of 2 jobs (43: 800, 39: 1)");
+        assert_eq!(said(Verb::Remove, &some[1..], false), "removed 1 job with 1 task (39: 1)");
         let many: Vec<Acted> = (1..=7).map(|job| acted(job, 2, 0)).collect();
-        let said = summary(Verb::Cancel, &many, false);
-        assert_eq!(said, "cancelled 14 tasks of 7 jobs (1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 2 more)");
+        let all = said(Verb::Cancel, &many, false);
+        assert_eq!(all, "cancelled 14 tasks of 7 jobs (1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 2 more)");
+
+        let left = Acted { job_id: 42, note: "already ended".to_owned(), ..Acted::default() };
+        assert_eq!(summary(Verb::Cancel, std::slice::from_ref(&left), false), None, "nothing was done");
+        let cancelled = said(Verb::Cancel, &[left, acted(43, 2, 0)], false);
+        assert_eq!(cancelled, "cancelled 2 tasks of 1 job (43: 2)");
+        // All tasks of a job may run while it is paused.
+        assert_eq!(said(Verb::Pause, &[acted(42, 0, 0)], false), "paused 0 tasks of 1 job (42: 0)");
     }
 }

@@ -1,5 +1,6 @@
 //! The command line as a whole: global flags, the list of commands, and what happens around a command.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -129,7 +130,8 @@ pub(crate) fn command() -> clap::Command {
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Exit {
     output::refuse_closed_stdout();
-    let cli = match Cli::try_parse() {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&typed) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -137,13 +139,13 @@ pub(crate) fn run() -> Exit {
         Ok(runtime) => runtime,
         Err(cause) => return report(&crate::exit::Failure::io("cannot start", &cause), Exit::Internal),
     };
-    let exit = runtime.block_on(obey(cli));
+    let exit = runtime.block_on(obey(cli, typed));
     // A thread may still sit in a read of standard input; it must not keep the process.
     runtime.shutdown_background();
     exit
 }
 
-async fn obey(cli: Cli) -> Exit {
+async fn obey(cli: Cli, typed: Vec<OsString>) -> Exit {
     let global = &cli.global;
     let screen = Screen::detect(Wishes {
         format: if global.json { Some(Format::Json) } else { global.output },
@@ -152,7 +154,7 @@ async fn obey(cli: Cli) -> Exit {
         color: global.color,
     });
     let stands_for_a_task = cli.command.stands_for_a_task();
-    let context = Context::new(cli.global, screen);
+    let context = Context::new(cli.global, screen, typed);
     let result = cli.command.run(&context).await;
     let closed = context.close().await;
     match result.and_then(|exit| closed.map(|()| exit)) {

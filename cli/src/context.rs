@@ -1,11 +1,12 @@
 //! What a command has at hand: the screen, and the coordinator once it is asked for.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use taskq_client::model::{Filter as WireFilter, JobTasks, Span as WireSpan};
-use taskq_client::{Access, Client, JobId, Options, Sources, Trouble};
+use taskq_client::{Access, Client, JobId, Options, Sources, Told, Trouble};
 use tokio::sync::OnceCell;
 
 use crate::args::Global;
@@ -20,6 +21,8 @@ use crate::select::{JobRef, Select, Span, Typed};
 pub(crate) struct Context {
     global: Global,
     pub(crate) screen: Screen,
+    /// The whole command line, word by word.
+    pub(crate) typed: Vec<OsString>,
     embedded: OnceCell<Embedded>,
 }
 
@@ -33,8 +36,8 @@ pub(crate) struct Chosen {
 
 impl Context {
     /// Connects nowhere yet.
-    pub(crate) fn new(global: Global, screen: Screen) -> Context {
-        Context { global, screen, embedded: OnceCell::new() }
+    pub(crate) fn new(global: Global, screen: Screen, typed: Vec<OsString>) -> Context {
+        Context { global, screen, typed, embedded: OnceCell::new() }
     }
 
     /// A line for people, on standard error; nothing with --quiet.
@@ -57,9 +60,9 @@ impl Context {
                 access_file: self.global.access.clone(),
             })?,
         };
-        let (quiet, told) = (self.screen.quiet, Mutex::new(None));
+        let (quiet, told) = (self.screen.quiet, Mutex::new(Told::default()));
         let on_trouble = move |trouble: &Trouble| {
-            if let Some(line) = news(trouble, &told)
+            if let Some(line) = trouble_line(trouble, &told)
                 && !quiet
             {
                 eprint_line(&line);
@@ -122,7 +125,7 @@ impl Context {
 }
 
 /// One line when the coordinator stops to answer, and one when it is back; not one for each try.
-fn news(trouble: &Trouble, told: &Mutex<Option<String>>) -> Option<String> {
+fn trouble_line(trouble: &Trouble, told: &Mutex<Told<String>>) -> Option<String> {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     match trouble {
         Trouble::Lost { error, .. } => {
@@ -131,9 +134,9 @@ fn news(trouble: &Trouble, told: &Mutex<Option<String>>) -> Option<String> {
                 "taskq: no answer ({}); trying again",
                 error.lines().next().unwrap_or("the connection broke")
             );
-            (told.replace(line.clone()).as_ref() != Some(&line)).then_some(line)
+            told.is_first(&line).then_some(line)
         }
-        Trouble::Back => told.take().map(|_| "taskq: the coordinator is back".to_owned()),
+        Trouble::Back => told.forget().then(|| "taskq: the coordinator is back".to_owned()),
     }
 }
 
@@ -208,15 +211,18 @@ mod tests {
 
     #[test]
     fn a_lost_coordinator_is_told_in_one_line_and_once() {
-        let told = Mutex::new(None);
+        let told = Mutex::new(Told::default());
         let lost =
             |error: &str| Trouble::Lost { error: error.to_owned(), retry_in: std::time::Duration::ZERO };
-        assert_eq!(news(&Trouble::Back, &told), None, "nobody heard that it was away");
-        let line = news(&lost("not reachable at h:1 (refused)\n  is it running?"), &told).expect("told");
+        assert_eq!(trouble_line(&Trouble::Back, &told), None, "nobody heard that it was away");
+        let line =
+            trouble_line(&lost("not reachable at h:1 (refused)\n  is it running?"), &told).expect("told");
         assert_eq!(line, "taskq: no answer (not reachable at h:1 (refused)); trying again");
-        assert_eq!(news(&lost("not reachable at h:1 (refused)\n  is it running?"), &told), None);
-        assert!(news(&lost("another reason"), &told).is_some());
-        assert!(news(&Trouble::Back, &told).is_some());
-        assert!(news(&lost("another reason"), &told).is_some(), "again, as it was back");
+        assert_eq!(trouble_line(&lost("not reachable at h:1 (refused)\n  is it running?"), &told), None);
+        assert!(trouble_line(&lost("another reason"), &told).is_some());
+        let first = lost("not reachable at h:1 (refused)");
+        assert_eq!(trouble_line(&first, &told), None, "reasons may take turns");
+        assert!(trouble_line(&Trouble::Back, &told).is_some());
+        assert!(trouble_line(&lost("another reason"), &told).is_some(), "again, as it was back");
     }
 }

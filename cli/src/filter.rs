@@ -33,16 +33,24 @@ pub(crate) struct Filter {
     pub(crate) error_like: Option<String>,
 }
 
+/// Another word for `succeeded`.
+const DONE: &str = "done";
+
 /// States as people type and read them. `done` is another word for `succeeded`.
 pub(crate) fn state() -> impl TypedValueParser<Value = State> {
     let name = |state: State| match state {
-        State::Succeeded => PossibleValue::new(state_word(state)).alias("done"),
+        State::Succeeded => PossibleValue::new(state_word(state)).alias(DONE),
         _ => PossibleValue::new(state_word(state)),
     };
-    PossibleValuesParser::new(STATES.map(name)).map(|word| {
-        let known = STATES.into_iter().find(|state| state_word(*state) == word);
-        known.unwrap_or(State::Succeeded)
-    })
+    PossibleValuesParser::new(STATES.map(name)).try_map(|word| state_of(&word))
+}
+
+fn state_of(word: &str) -> Result<State, String> {
+    if word == DONE {
+        return Ok(State::Succeeded);
+    }
+    let known = STATES.into_iter().find(|state| state_word(*state) == word);
+    known.ok_or_else(|| format!("there is no state {word:?}"))
 }
 
 impl Filter {
@@ -62,5 +70,19 @@ impl Filter {
             Some(since) => now.0.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             None => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_its_word_and_no_other_word_is_one() {
+        for state in STATES {
+            assert_eq!(state_of(state_word(state)), Ok(state));
+        }
+        assert_eq!(state_of("done"), Ok(State::Succeeded));
+        assert!(state_of("expired").is_err() && state_of("").is_err());
     }
 }

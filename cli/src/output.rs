@@ -11,6 +11,10 @@ use crate::exit::{Exit, Failure};
 use crate::screen::Screen;
 use crate::text;
 
+mod array;
+
+pub(crate) use array::Array;
+
 /// How data is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -307,6 +311,16 @@ impl Out {
 
     /// Writes out what is buffered.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
 }

@@ -6,7 +6,7 @@ use taskq_client::{Elements, JobBuilder};
 use taskq_template::Template;
 
 use crate::exit::{Exit, Failure};
-use crate::output::{self, Format, Out};
+use crate::output::{self, Array, Format, Out};
 use crate::screen::Screen;
 use crate::sources::{self, Trailing};
 use crate::{job, words};
@@ -79,32 +79,30 @@ impl Plan {
     }
 
     /// What a dry run shows.
-    pub(crate) fn print(
-        &self,
-        screen: &Screen,
-        mut indices: impl Iterator<Item = u32>,
-    ) -> anyhow::Result<()> {
-        let planned = |index| anyhow::Ok(Planned { index, command: self.command(index)? });
-        if screen.format == Format::Json {
-            let commands = indices.map(planned).collect::<anyhow::Result<Vec<_>>>()?;
-            return output::one(screen, "taskq.v1.commands", &Commands { commands }, &[]);
-        }
-        let mut out = Out::new();
-        indices.try_for_each(|index| {
-            let planned = planned(index)?;
-            let written = match screen.format {
-                Format::Jsonl => out.record("taskq.v1.commands", &planned),
-                Format::Json | Format::Table | Format::Tsv | Format::Id => out.line(&planned.command),
-            };
-            written.map_err(|cause| output::stdout_failed(&cause))
-        })?;
-        out.flush().map_err(|cause| output::stdout_failed(&cause))
+    pub(crate) fn print(&self, screen: &Screen, indices: impl Iterator<Item = u32>) -> anyhow::Result<()> {
+        print_commands(screen, indices, |index| self.command(index))
     }
 }
 
-#[derive(Serialize)]
-struct Commands {
-    commands: Vec<Planned>,
+/// The commands that a dry run leaves alone, by their elements.
+pub(crate) fn print_commands(
+    screen: &Screen,
+    indices: impl Iterator<Item = u32>,
+    command: impl Fn(u32) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    const SCHEMA: &str = "taskq.v1.commands";
+    let (mut out, mut array) = (Out::new(), Array::new(SCHEMA));
+    for index in indices {
+        let planned = Planned { index, command: command(index)? };
+        let written = match screen.format {
+            Format::Json => array.element(&mut out, &planned),
+            Format::Jsonl => out.record(SCHEMA, &planned),
+            Format::Table | Format::Tsv | Format::Id => out.line(&planned.command),
+        };
+        written.map_err(|cause| output::stdout_failed(&cause))?;
+    }
+    let ended = if screen.format == Format::Json { array.end(&mut out) } else { Ok(()) };
+    ended.and_then(|()| out.flush()).map_err(|cause| output::stdout_failed(&cause))
 }
 
 #[derive(Serialize)]

@@ -1,9 +1,15 @@
 //! What is said at the end of a job: how a task ended in a few words, and the line with the next steps.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use taskq_client::model::{Job, Outcome, State, Task, outcome, state_word};
 
 use crate::screen::Screen;
 use crate::text;
+use crate::view::took;
+
+/// How many jobs a hint names.
+const NAMED: usize = 5;
 
 /// `exit 1`, `killed by signal 9 (out of memory)`, `timed out`, ...
 pub(crate) fn how(outcome: &Outcome) -> String {
@@ -44,8 +50,8 @@ pub(crate) fn of_single(screen: &Screen, job: &Job, task: &Task) -> String {
     if task.state() != State::Cancelled {
         line.push_str(&format!(": {}", text::visible(&how(&outcome))));
     }
-    if let Some(usage) = &outcome.usage {
-        line.push_str(&format!(" after {}", text::duration(usage.wall_us / 1_000)));
+    if let Some(took) = took(&outcome) {
+        line.push_str(&format!(" after {took}"));
     }
     if !outcome.worker.is_empty() {
         line.push_str(&format!(" on {}", text::visible(&outcome.worker)));
@@ -85,7 +91,7 @@ fn attempt(job: &Job, outcome: &Outcome) -> String {
 /// The same for a job of many tasks; nothing if all succeeded.
 pub(crate) fn of_many(screen: &Screen, job: &Job) -> Option<String> {
     let counts = job.counts.unwrap_or_default();
-    let (mut parts, mut states) = (Vec::new(), Vec::new());
+    let (mut parts, mut states) = (Vec::new(), BTreeSet::new());
     for (count, state) in [
         (counts.failed, State::Failed),
         (counts.cancelled, State::Cancelled),
@@ -93,7 +99,7 @@ pub(crate) fn of_many(screen: &Screen, job: &Job) -> Option<String> {
     ] {
         if count > 0 {
             parts.push(format!("{count} {}", state_word(state)));
-            states.push(state_word(state));
+            states.insert(state);
         }
     }
     if parts.is_empty() {
@@ -101,11 +107,24 @@ pub(crate) fn of_many(screen: &Screen, job: &Job) -> Option<String> {
     }
     let (id, total) = (job.id, counts.total);
     Some(format!(
-        "{} job {id}: {} of {total} tasks   which: taskq tasks {id} -s {}   retry: taskq retry {id}",
+        "{} job {id}: {} of {total} tasks   {}   retry: taskq retry {id}",
         screen.symbols.cross(),
         parts.join(", "),
-        states.join(","),
+        states_hint(&BTreeMap::from([(id, states)])),
     ))
+}
+
+/// `which: taskq tasks 42 -s failed,cancelled`, and so on for some jobs more.
+pub(crate) fn states_hint(met: &BTreeMap<u64, BTreeSet<State>>) -> String {
+    let mut which: Vec<String> = Vec::new();
+    for (job, states) in met.iter().take(NAMED) {
+        let states: Vec<&str> = states.iter().map(|state| state_word(*state)).collect();
+        which.push(format!("taskq tasks {job} -s {}", states.join(",")));
+    }
+    if met.len() > NAMED {
+        which.push(format!("and of {} more jobs", met.len() - NAMED));
+    }
+    format!("which: {}", which.join("; "))
 }
 
 #[cfg(test)]
@@ -126,6 +145,15 @@ mod tests {
         assert!(said(counts(0, 3)).expect("cancelled").contains(" taskq tasks 42 -s cancelled "));
         assert!(said(counts(2, 3)).expect("both").contains(" taskq tasks 42 -s failed,cancelled "));
         assert_eq!(said(counts(0, 0)), None);
+    }
+
+    #[test]
+    fn the_hint_names_every_job_with_its_states() {
+        let one = |job, states: &[State]| (job, states.iter().copied().collect());
+        let met = BTreeMap::from([one(7, &[State::Skipped, State::Failed]), one(9, &[State::Cancelled])]);
+        assert_eq!(states_hint(&met), "which: taskq tasks 7 -s failed,skipped; taskq tasks 9 -s cancelled");
+        let many: BTreeMap<_, _> = (1..=8).map(|job| one(job, &[State::Failed])).collect();
+        assert!(states_hint(&many).ends_with("taskq tasks 5 -s failed; and of 3 more jobs"));
     }
 
     #[test]

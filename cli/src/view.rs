@@ -10,8 +10,7 @@ mod worker;
 pub(crate) use job::JobView;
 pub(crate) use queue::QueueView;
 pub(crate) use shown::Shown;
-pub(crate) use task::{OutcomeView, TaskView};
-pub(crate) use taskq_client::model::state_word;
+pub(crate) use task::{OutcomeView, TaskView, took};
 pub(crate) use worker::WorkerView;
 
 /// Times that have not come yet are `null`.

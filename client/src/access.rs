@@ -184,7 +184,7 @@ impl Access {
         };
         if is_named || path.exists() {
             let found = Self::read(&path)?;
-            if is_named || crate::channel::same_address(&found.addr, &addr) {
+            if is_named || crate::address::is_same(&found.addr, &addr) {
                 return Ok(Self {
                     addr,
                     token: found.token,

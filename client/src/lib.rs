@@ -25,6 +25,7 @@
 
 pub mod access;
 mod act;
+mod address;
 pub mod channel;
 mod client;
 mod elements;
@@ -40,8 +41,10 @@ mod results;
 mod retry;
 mod submit;
 mod submit_many;
+mod told;
 
 pub use access::{Access, Sources, Token, default_data_dir};
+pub use address::{Address, Port};
 pub use client::Client;
 pub use elements::{Elements, Source};
 pub use error::{Error, Kind, Result};
@@ -55,3 +58,4 @@ pub use ordered::InOrder;
 pub use results::{End, Results, ResultsQuery};
 pub use retry::{Listener, Options, Trouble};
 pub use submit_many::SubmitMany;
+pub use told::Told;

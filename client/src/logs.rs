@@ -51,8 +51,8 @@ impl Logs {
                     self.request.cursor = chunk.cursor;
                     // From here on the cursor says what to skip; "now" would be a later moment.
                     self.request.tail_from_now = false;
-                    if let Some(news) = self.reached.news(chunk) {
-                        return Some(Ok(news));
+                    if let Some(unseen) = self.reached.unseen(chunk) {
+                        return Some(Ok(unseen));
                     }
                 }
                 Ok(None) => self.over = true,
@@ -81,8 +81,8 @@ struct Reached {
 }
 
 impl Reached {
-    /// What is new in a chunk, and what is missing before it; `None` if nothing is.
-    fn news(&mut self, mut chunk: LogChunk) -> Option<LogChunk> {
+    /// What of a chunk was not shown yet, and what is missing before it; `None` if nothing is.
+    fn unseen(&mut self, mut chunk: LogChunk) -> Option<LogChunk> {
         let stream = (chunk.index, chunk.attempt, chunk.stream);
         let reached = match self.ends.get(&stream) {
             Some(end) => *end,

@@ -100,6 +100,9 @@ fn what_was_cancelled_is_pointed_at_as_cancelled() {
     let id = cluster.api().submit_one(spec::array(spec::command(&["true"]), 3)).to_string();
     cluster.taskq(&["cancel", &id]).ok().says(&[&format!("cancelled 3 tasks of 1 job ({id}: 3)")]);
     cluster.taskq(&["wait", &id]).code(6).says(&[&format!("taskq tasks {id} -s cancelled")]);
+    let again = cluster.taskq(&["cancel", &id]).ok();
+    assert!(!again.stderr.contains("0 tasks"), "nothing was done, and nothing else is said: {again}");
+    assert!(again.out().contains("already ended"), "{again}");
     // A task that never started has taken no time, in the list as in the details.
     let listed = cluster.taskq(&["tasks", &id, "--no-headers"]).ok().out();
     let cells: Vec<&str> = listed.lines().next().unwrap_or_default().split('\t').collect();

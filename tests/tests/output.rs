@@ -55,6 +55,21 @@ fn a_gap_in_attached_output_is_told_and_never_a_success() {
     assert_eq!(cluster.taskq(&["result", &id]).code(74).says(&said).stdout.len(), 100_000);
     let shown = cluster.taskq(&["result", &id, "--json"]).code(74).says(&said).json();
     assert_eq!(shown["results"][0]["stdout_missing_bytes"], 900_000, "{shown}");
+    for flags in [&["--json"][..], &["-o", "jsonl"], &["--json", "-f"]] {
+        let logs = cluster.taskq(&[&["logs", &id][..], flags].concat()).code(74).says(&said);
+        let text = String::from_utf8(logs.stdout.clone()).unwrap();
+        let missing = if flags == ["--json"] {
+            let document = logs.json();
+            assert_eq!(document["schema"], "taskq.v1.logs");
+            let pieces = document["logs"].as_array().unwrap().iter();
+            pieces.map(|piece| piece["missing_bytes"].as_u64().unwrap()).sum::<u64>()
+        } else {
+            let pieces = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            pieces.map(|piece| piece["missing_bytes"].as_u64().unwrap()).sum()
+        };
+        assert_eq!(missing, 900_000, "{flags:?}: {text}");
+    }
+    cluster.taskq(&["logs", &id, "--stderr", "--json"]).ok();
     let map = ["map", "--output-limit", "100000", "head -c 1000000 {}", ":::", "/dev/zero"];
     assert_eq!(cluster.taskq(&map).code(74).says(&said).stdout.len(), 100_000);
 

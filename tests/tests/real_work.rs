@@ -97,6 +97,28 @@ fn resume_failed_runs_only_what_failed() {
 }
 
 #[test]
+fn resume_failed_is_one_document_for_a_program() {
+    let mut cluster = Cluster::start();
+    cluster.worker(2);
+    let (log, flag) = (cluster.folder().join("jobs.tsv"), cluster.folder().join("repaired"));
+    let script = format!("test {{}} = good || test -e {}", flag.display());
+    let log = log.to_str().unwrap();
+    // One log of two jobs: the second map goes on where the first one stopped.
+    cluster.taskq(&["map", "--joblog", log, "--shell", &script, ":::", "a"]).code(1);
+    cluster.taskq(&["map", "--resume", log, "--shell", &script, ":::", "a", "b", "good"]).code(1);
+    let resume = ["map", "--resume-failed", log, "--json"];
+    let planned = cluster.taskq(&[&resume[..], &["--dry-run"]].concat()).ok().json();
+    assert_eq!(planned["schema"], "taskq.v1.commands", "{planned}");
+    assert_eq!(planned["commands"].as_array().unwrap().len(), 2, "{planned}");
+    fs::write(&flag, "").unwrap();
+    let shown = cluster.taskq(&resume).ok().json();
+    assert_eq!(shown["schema"], "taskq.v1.show", "{shown}");
+    assert_eq!(shown["jobs"].as_array().unwrap().len(), 2, "{shown}");
+    let nothing = cluster.taskq(&resume).ok().json();
+    assert_eq!(nothing["jobs"].as_array().unwrap().len(), 0, "{nothing}");
+}
+
+#[test]
 fn elements_come_from_lines_csv_and_json() {
     let mut cluster = Cluster::start();
     cluster.worker(2);

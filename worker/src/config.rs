@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use taskq_client::access::DEFAULT_ADDR;
-use taskq_client::{Access, Sources};
+use taskq_client::{Access, Address, Port, Sources};
 
 /// The most slots of one worker.
 const SLOTS_MAX: u32 = 4_096;
@@ -129,7 +128,9 @@ impl TryFrom<Args> for Config {
             token_file: args.token_file,
             access_file: args.access,
         })?;
-        address(&access)?;
+        // A worker tries for ever to reach what may be an address, so what cannot be one is told at once. Unlike a
+        // client it takes no port for granted: a typed name without one is more often a slip.
+        Address::of(&access, Port::Required)?;
         let default = Config::new(access);
         Ok(Config {
             name: args.name.unwrap_or(default.name),
@@ -141,43 +142,6 @@ impl TryFrom<Args> for Config {
             ..default
         })
     }
-}
-
-/// A worker tries for ever to reach what may be an address, so what cannot be one is told at once. Unlike a client it
-/// takes no port for granted: a typed name without one is more often a slip.
-fn address(access: &Access) -> Result<(), taskq_client::Error> {
-    let addr = access.addr.trim();
-    let authority = addr.strip_prefix("http://").unwrap_or(addr).trim_end_matches('/');
-    let wrong = |problem: &str| {
-        Err(taskq_client::Error::Usage(format!(
-            "{:?} (from {}) is not an address: {problem}; write HOST:PORT, such as {DEFAULT_ADDR} or [::1]:7733",
-            access.addr, access.origin.addr
-        )))
-    };
-    let Some((host, port)) = authority.rsplit_once(':') else { return wrong("the port is missing") };
-    if port.parse::<u16>().is_err() || port.starts_with(['+', '0']) {
-        return wrong("the port is not a number from 1 to 65535");
-    }
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let good = match bracketed {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
-            host.parse::<std::net::Ipv4Addr>().is_ok()
-        }
-        None => is_host_name(host),
-    };
-    if good { Ok(()) } else { wrong("that is no host") }
-}
-
-/// Labels of letters, digits, dashes and underscores between single dots.
-fn is_host_name(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
 }
 
 fn cores() -> u32 {
@@ -235,37 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn addresses_need_a_host_and_a_port() {
-        let check = |addr: &str| address(&Access::new(addr, taskq_client::Token::new("t").expect("a token")));
-        for good in [
-            "127.0.0.1:7733",
-            "http://127.0.0.1:7733/",
-            "gpu-1.rack_2.example.org:80",
-            "localhost:1",
-            "[::1]:65535",
-            "example.org.:80",
-        ] {
-            assert!(check(good).is_ok(), "{good:?}: {:?}", check(good));
-        }
-        for wrong in [
-            "bogus",
-            "bogus:",
-            ":7733",
-            "h:0",
-            "h:70000",
-            "h:http",
-            "a..b:1",
-            "-a:1",
-            "::1",
-            "[::g]:1",
-            "1.2.3:1",
-            "300.1.1.1:80",
-            "a b:1",
-            "u@h:1",
-            "https://h:1",
-            "",
-        ] {
-            let said = check(wrong).expect_err(wrong).to_string();
+    fn an_address_needs_a_port() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let configured = |addr: &str| {
+            let file = folder.path().join("access.toml");
+            let token = taskq_client::Token::new("t").expect("a token");
+            Access::new(addr, token).write(&file).expect("written");
+            let args = Args::try_parse_from(["taskq-worker".as_ref(), "--access".as_ref(), file.as_os_str()]);
+            Config::try_from(args.expect("valid"))
+        };
+        assert_eq!(configured("localhost:1").expect("an address").access.addr, "localhost:1");
+        for wrong in ["localhost", "[::1]", "m\u{fc}nchen.de:80"] {
+            let said = configured(wrong).expect_err(wrong).to_string();
             assert!(said.contains("write HOST:PORT"), "{wrong:?}: {said}");
         }
     }

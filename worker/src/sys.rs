@@ -1,42 +1,23 @@
-//! The few system calls that neither std nor rustix offers safely: starting a program with everything set in the
-//! child, looking at children that ended, taking signals as a file, and a look at standard output before std has
-//! touched it. All `unsafe` of the workspace is here.
+//! The few system calls that neither std nor rustix offers safely: starting a program with everything set
+//! in the child, looking at children that ended, and taking signals as a file. All `unsafe` of the workspace
+//! is here and in the folder below.
 //!
-//! Everything in this file but [`watch`] and [`stdout_was_closed`] is used by the spawner only, which is a process with one thread. That is what makes
-//! `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the child borrows it.
-#![expect(
-    unsafe_code,
-    reason = "clone, wait4, waitid, signalfd, signal masks and .init_array have no safe wrapper"
-)]
+//! Everything in this file but [`watch`] is used by the spawner only, which is a process with one thread.
+//! That is what makes `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the
+//! child borrows it.
+#![expect(unsafe_code, reason = "clone, wait4, waitid, signalfd and signal masks have no safe wrapper")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+mod stdout;
 
-/// True if this process was started with a closed standard output. std puts `/dev/null` there before `main`, so that
-/// what is written would be lost without a word.
-#[must_use]
-pub fn stdout_was_closed() -> bool {
-    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
-}
-
-extern "C" fn look_at_stdout() {
-    let closed = rustix::io::fcntl_getfd(rustix::stdio::stdout()) == Err(rustix::io::Errno::BADF);
-    STDOUT_WAS_CLOSED.store(closed, Ordering::Relaxed);
-}
-
-// SAFETY: the loader calls what stands here, one after another, before `main`; an `extern "C"` function may ignore the
-// arguments it is given. It allocates nothing and needs nothing of std's runtime.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = look_at_stdout;
+pub use stdout::stdout_was_closed;
 
 /// A program to start. The strings are what the child sees; nothing is added.
 pub(crate) struct Plan<'a> {
@@ -96,8 +77,8 @@ impl Stack {
     }
 }
 
-/// Starts a program in its own process group, with every signal at its default and unblocked, dead as soon as this
-/// thread is, and no descriptor but 0, 1 and 2. Returns its process id once it executes the program.
+/// Starts a program in its own process group, with every signal at its default and unblocked, dead as soon as
+/// this thread is, and no descriptor but 0, 1 and 2. Returns its process id once it executes the program.
 ///
 /// May be called from a process with one thread only, with all signals blocked (see [`signals`]).
 pub(crate) fn spawn(plan: &Plan<'_>, stack: &mut Stack) -> Result<i32, Failure> {
@@ -119,8 +100,9 @@ pub(crate) fn spawn(plan: &Plan<'_>, stack: &mut Stack) -> Result<i32, Failure> 
     let top = stack.0.as_mut_ptr_range().end.cast::<c_void>();
     let order_at: *mut Order = &mut order;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: `top` is the aligned end of a live allocation that nobody else uses; `order` and all that it points to
-    // outlive the call, because CLONE_VFORK suspends this (only) thread until the child has left our memory.
+    // SAFETY: `top` is the aligned end of a live allocation that nobody else uses; `order` and all that it
+    // points to outlive the call, because CLONE_VFORK suspends this (only) thread until the child has left
+    // our memory.
     let pid = unsafe { libc::clone(child, top, flags, order_at.cast()) };
     if pid < 0 {
         return Err(Failure { stage: Stage::Fork, errno: errno() });
@@ -141,8 +123,9 @@ extern "C" fn child(order: *mut c_void) -> c_int {
     // SAFETY: `order` is valid for the whole life of this function (see `spawn`), and all calls are
     // async-signal-safe with pointers that `spawn` made from live C strings.
     unsafe {
-        // The session is the spawner's, without a terminal. One for each task would be a scheduling group for each
-        // where the kernel groups by session: dear to make, slow to get its first turn, and blind to `nice`.
+        // The session is the spawner's, without a terminal. One for each task would be a scheduling group for
+        // each where the kernel groups by session: dear to make, slow to get its first turn, and blind to
+        // `nice`.
         libc::setpgid(0, 0);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::getppid() != (*order).parent {
@@ -154,7 +137,8 @@ extern "C" fn child(order: *mut c_void) -> c_int {
         {
             fail(order, Stage::Setup);
         }
-        // Every descriptor is close-on-exec already; this is for one that somebody forgets. Old kernels lack it.
+        // Every descriptor is close-on-exec already; this is for one that somebody forgets. Old kernels lack
+        // it.
         libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if !(*order).cwd.is_null() && libc::chdir((*order).cwd) < 0 {
             fail(order, Stage::Cwd);
@@ -221,7 +205,8 @@ fn no_signals() -> libc::sigset_t {
     }
 }
 
-/// Puts every signal at its default, blocks all, and returns a descriptor that is readable when a child ended.
+/// Puts every signal at its default, blocks all, and returns a descriptor that is readable when a child
+/// ended.
 pub(crate) fn signals() -> io::Result<OwnedFd> {
     // SAFETY: the sets are initialised before use, and the returned descriptor is ours alone.
     unsafe {
@@ -242,7 +227,8 @@ pub(crate) fn signals() -> io::Result<OwnedFd> {
 
 /// Lets the runtime watch a descriptor for one thing only.
 pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is one and the same open descriptor until it is dropped, which `AsyncFd` does last.
+    // SAFETY: an `OwnedFd` is one and the same open descriptor until it is dropped, which `AsyncFd` does
+    // last.
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }
 

@@ -1,13 +1,13 @@
 //! `taskq explain`: every reason why a job or task is not running, with the remedy.
 
 use serde::Serialize;
+use taskq_client::model::state_word;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::select::Typed;
 use crate::text;
-use crate::view::state_word;
 
 /// Say why a job or task is not running, and what to do about it
 #[derive(clap::Args, Debug)]

@@ -8,11 +8,13 @@ use crate::attach;
 use crate::captured::Bytes;
 use crate::context::{Context, spans};
 use crate::exit::{Exit, Failure};
+use crate::holes::Holes;
 use crate::interrupt::Interrupts;
-use crate::output::{self, Format, Out};
+use crate::output::{self, Array, Format, Out};
 use crate::prefix::{Style, Writer};
-use crate::screen::Screen;
 use crate::select::Typed;
+
+const SCHEMA: &str = "taskq.v1.logs";
 
 /// Print the captured output of a job; -f goes on until it has ended
 ///
@@ -101,78 +103,82 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             }
         }
     }
-    sink.finish(screen)
+    sink.finish()
 }
 
 /// Where pieces of output go.
 enum Sink {
     People(Writer),
-    Lines { job: JobId, wants: Wants },
-    Document { job: JobId, wants: Wants, pieces: Vec<Piece> },
-}
-
-/// Which streams.
-#[derive(Clone, Copy)]
-struct Wants {
-    stdout: bool,
-    stderr: bool,
-}
-
-impl Wants {
-    fn wants(self, chunk: &LogChunk) -> bool {
-        match chunk.stream() {
-            Stream::Stdout => self.stdout,
-            Stream::Stderr => self.stderr,
-        }
-    }
+    Lines(Pieces),
+    Document(Pieces, Array),
 }
 
 impl Sink {
     fn new(job: JobId, style: Style, follow: bool, format: Format) -> Sink {
-        let wants = Wants { stdout: style.stdout, stderr: style.stderr };
         match format {
-            Format::Json if !follow => Sink::Document { job, wants, pieces: vec![] },
-            Format::Json | Format::Jsonl => Sink::Lines { job, wants },
+            Format::Json if !follow => Sink::Document(Pieces::new(job, style), Array::new(SCHEMA)),
+            Format::Json | Format::Jsonl => Sink::Lines(Pieces::new(job, style)),
             Format::Table | Format::Tsv | Format::Id => Sink::People(Writer::new(job.0, style)),
         }
     }
 
+    /// Shows a piece now; of a document, once enough has come together.
     fn chunk(&mut self, chunk: &LogChunk) -> anyhow::Result<()> {
-        match self {
-            Sink::People(writer) => writer.chunk(chunk).map_err(|cause| output::stdout_failed(&cause)),
-            Sink::Lines { job, wants } if wants.wants(chunk) => {
-                let mut out = Out::new();
-                let written =
-                    out.record("taskq.v1.logs", &Piece::new(*job, chunk)).and_then(|()| out.flush());
-                written.map_err(|cause| output::stdout_failed(&cause))
-            }
-            Sink::Document { job, wants, pieces } if wants.wants(chunk) => {
-                pieces.push(Piece::new(*job, chunk));
-                Ok(())
-            }
-            Sink::Lines { .. } | Sink::Document { .. } => Ok(()),
-        }
+        let written = match self {
+            Sink::People(writer) => writer.chunk(chunk),
+            Sink::Lines(pieces) => match pieces.piece(chunk) {
+                Some(piece) => pieces.out.record(SCHEMA, &piece).and_then(|()| pieces.out.flush()),
+                None => Ok(()),
+            },
+            Sink::Document(pieces, array) => match pieces.piece(chunk) {
+                Some(piece) => array.element(&mut pieces.out, &piece),
+                None => Ok(()),
+            },
+        };
+        written.map_err(|cause| output::stdout_failed(&cause))
     }
 
-    /// In JSON what is missing is a field of the piece after it.
-    fn finish(self, screen: &Screen) -> anyhow::Result<Exit> {
-        match self {
-            Sink::People(mut writer) => {
-                writer.finish().map_err(|cause| output::stdout_failed(&cause))?;
-                Ok(writer.into_holes().over(Exit::Ok))
+    fn finish(self) -> anyhow::Result<Exit> {
+        let (written, holes) = match self {
+            Sink::People(mut writer) => (writer.finish(), writer.into_holes()),
+            Sink::Lines(mut pieces) => (pieces.out.flush(), pieces.holes),
+            Sink::Document(mut pieces, array) => {
+                (array.end(&mut pieces.out).and_then(|()| pieces.out.flush()), pieces.holes)
             }
-            Sink::Lines { .. } => Ok(Exit::Ok),
-            Sink::Document { pieces, .. } => {
-                output::one(screen, "taskq.v1.logs", &Pieces { logs: pieces }, &[])?;
-                Ok(Exit::Ok)
-            }
-        }
+        };
+        written.map_err(|cause| output::stdout_failed(&cause))?;
+        Ok(holes.over(Exit::Ok))
     }
 }
 
-#[derive(Serialize)]
+/// Output on its way to a program.
 struct Pieces {
-    logs: Vec<Piece>,
+    job: JobId,
+    stdout: bool,
+    stderr: bool,
+    out: Out,
+    /// What is missing is a field of the piece after it, and told to people as well.
+    holes: Holes,
+}
+
+impl Pieces {
+    fn new(job: JobId, style: Style) -> Pieces {
+        let (stdout, stderr) = (style.stdout, style.stderr);
+        Pieces { job, stdout, stderr, out: Out::new(), holes: Holes::new(&[Stream::Stdout]) }
+    }
+
+    /// None of a stream that nobody asked for.
+    fn piece(&mut self, chunk: &LogChunk) -> Option<Piece> {
+        let stream = chunk.stream();
+        let wanted = match stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        };
+        if wanted && chunk.missing_bytes > 0 {
+            self.holes.met(self.job.0, chunk.index, stream, chunk.missing_bytes);
+        }
+        wanted.then(|| Piece::new(self.job, chunk))
+    }
 }
 
 /// Some output of one stream of an attempt.

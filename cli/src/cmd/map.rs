@@ -14,9 +14,10 @@ use crate::joblog::{Earlier, Writer};
 use crate::plan::{Flags, Plan};
 use crate::progress::{self, Progress};
 use crate::sources;
+use crate::view::Shown;
 use crate::{job, text, words};
 
-use self::attached::Attached;
+use self::attached::{Attached, Ended};
 
 mod again;
 mod attached;
@@ -90,7 +91,7 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
     if let (Some(path), true) = (&args.resume_failed, args.template.is_empty()) {
         return again::run(&args, path, context).await;
     }
-    misplaced::check(&args.template)?;
+    misplaced::check(&context.typed, &args.template)?;
     args.job.keep_all_output();
     let flags = Flags { job: &args.job, many: &args.many, sources: &args.sources };
     let shell = args.job.shell();
@@ -107,10 +108,13 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
     let tasks: u64 = left.iter().map(|span| u64::from(span.count)).sum();
     if tasks == 0 {
         context.say("taskq: nothing to do");
-        return Ok(Exit::Ok);
     }
     if args.dry_run {
         plan.print(&context.screen, left.iter().flat_map(|span| span.first..span.first + span.count))?;
+        return Ok(Exit::Ok);
+    }
+    if tasks == 0 {
+        Shown::default().print(&context.screen)?;
         return Ok(Exit::Ok);
     }
     let joblog = match (&args.joblog, args.resumes()) {
@@ -138,7 +142,12 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
         joblog,
         holes: Holes::new(&[Stream::Stdout]),
     };
-    attached.collect(&handle, args.unordered, args.exit_zero, &mut interrupts).await
+    let Ended { exit, job } =
+        attached.collect(&handle, args.unordered, args.exit_zero, &mut interrupts).await?;
+    if let Some(job) = job {
+        Shown::print_ended(&context.screen, &client, [job]).await?;
+    }
+    Ok(exit)
 }
 
 /// One string with spaces is a whole command line.

@@ -1,6 +1,6 @@
 //! `taskq result`: what tasks wrote, byte for byte, in the order of their indices.
 
-use taskq_client::model::{State, Stream, Task};
+use taskq_client::model::{State, Stream, Task, state_word};
 use taskq_client::{Client, TaskQuery, is_terminal};
 
 use self::printer::Printer;
@@ -71,7 +71,7 @@ fn check_task(task: &Task) -> anyhow::Result<()> {
         "task {}.{} is {} and has no result yet; wait for it: taskq result --wait {0}",
         task.job_id,
         task.index,
-        taskq_client::model::state_word(task.state())
+        state_word(task.state())
     );
     Err(Failure::because(Exit::Conflict, message))
 }

@@ -54,7 +54,7 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
     match attach.stay(context, &handle, &mut interrupts, &mut progress).await? {
         Stay::Ended(job, holes) => {
             let exit = attach::conclude(context, &client, &job).await?;
-            Shown::print_ended(&context.screen, &client, *job).await?;
+            Shown::print_ended(&context.screen, &client, [*job]).await?;
             Ok(holes.over(if args.exit_zero { Exit::Ok } else { exit }))
         }
         Stay::Interrupted | Stay::TimedOut => {

@@ -129,7 +129,7 @@ async fn until_ended(
     match stay {
         Stay::Ended(job, holes) => {
             let exit = attach::conclude(context, client, &job).await?;
-            Shown::print_ended(&context.screen, client, *job).await?;
+            Shown::print_ended(&context.screen, client, [*job]).await?;
             Ok(holes.over(if args.exit_zero { Exit::Ok } else { exit }))
         }
         Stay::Interrupted | Stay::TimedOut => {

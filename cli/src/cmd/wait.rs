@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskq_client::model::{Job, State, Task};
+use taskq_client::model::{Job, State, Task, state_word};
 use taskq_client::{Client, ResultsQuery, TaskQuery, is_terminal};
 
 use crate::attach::{self, Attach, Stay};
@@ -216,7 +216,7 @@ fn conclude_tasks(context: &Context, tasks: &[Task]) -> Ended {
 }
 
 fn timed_out(context: &Context, job: &Job) -> Exit {
-    let (id, state) = (job.id, crate::view::state_word(job.state()));
+    let (id, state) = (job.id, state_word(job.state()));
     context
         .say(&format!("job {id} is still {state}   wait again: taskq wait {id}   why: taskq explain {id}"));
     Exit::TimedOut

@@ -63,13 +63,19 @@ impl Shown {
         }
     }
 
-    /// The end of a command that stayed with a job. For people that has been said already.
-    pub(crate) async fn print_ended(screen: &Screen, client: &Client, job: Job) -> anyhow::Result<()> {
+    /// The end of a command that stayed with jobs. For people that has been said already.
+    pub(crate) async fn print_ended(
+        screen: &Screen,
+        client: &Client,
+        jobs: impl IntoIterator<Item = Job>,
+    ) -> anyhow::Result<()> {
         if !screen.format.is_json() {
             return Ok(());
         }
         let mut shown = Shown::default();
-        shown.job(client, job).await?;
+        for job in jobs {
+            shown.job(client, job).await?;
+        }
         shown.print(screen)
     }
 

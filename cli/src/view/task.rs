@@ -25,6 +25,8 @@ pub(crate) struct OutcomeView {
     out_of_memory: bool,
     stdout_bytes: u64,
     stderr_bytes: u64,
+    #[serde(skip)]
+    took: Option<String>,
 }
 
 impl From<&Outcome> for OutcomeView {
@@ -59,17 +61,20 @@ impl From<&Outcome> for OutcomeView {
             out_of_memory: outcome.out_of_memory,
             stdout_bytes: outcome.stdout_bytes,
             stderr_bytes: outcome.stderr_bytes,
+            took: took(outcome),
         }
     }
 }
 
+/// How long an attempt ran, if it started and that is known. The one source of this for every command.
+pub(crate) fn took(outcome: &Outcome) -> Option<String> {
+    let usage = outcome.usage.filter(|_| outcome.started_unix_ms > 0)?;
+    Some(text::duration(usage.wall_us / 1_000))
+}
+
 impl OutcomeView {
-    /// How long the attempt ran; `-` if it never started. The one source of this for every command.
-    fn took(&self) -> String {
-        match self.started_unix_ms {
-            Some(_) => text::duration(self.wall_us / 1_000),
-            None => "-".to_owned(),
-        }
+    fn took(&self) -> &str {
+        self.took.as_deref().unwrap_or("-")
     }
 
     fn line(&self) -> String {
@@ -160,7 +165,7 @@ impl View for TaskView {
             self.state.to_owned(),
             self.attempt.to_string(),
             self.worker.clone(),
-            took.unwrap_or_default(),
+            took.unwrap_or_default().to_owned(),
             self.end.clone(),
         ]
     }

@@ -84,29 +84,8 @@ pub(crate) enum Lost {
     Unavailable(String),
 }
 
-/// Reasons for having no link that are remembered; there are few.
-const LOSSES: usize = 16;
-
 /// Why there was no link since the last one, so that each reason is told once and not at each try.
-#[derive(Debug, Default)]
-pub(crate) struct Losses(Vec<Lost>);
-
-impl Losses {
-    /// True if this reason comes for the first time.
-    pub(crate) fn is_news(&mut self, lost: &Lost) -> bool {
-        if self.0.contains(lost) {
-            return false;
-        }
-        self.0.truncate(LOSSES - 1);
-        self.0.push(lost.clone());
-        true
-    }
-
-    /// There is a link: what comes next is told anew.
-    pub(crate) fn forget(&mut self) {
-        self.0.clear();
-    }
-}
+pub(crate) type Losses = taskq_client::Told<Lost>;
 
 /// The worker's end of one link.
 pub(crate) struct Outgoing {
@@ -271,20 +250,6 @@ impl Translator {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_reason_is_told_once_until_there_was_a_link() {
-        let (refused, dns) = (Lost::Unavailable("refused".into()), Lost::Unavailable("dns error".into()));
-        let mut losses = Losses::default();
-        let told = [&refused, &dns, &refused, &dns].map(|lost| losses.is_news(lost));
-        assert_eq!(told, [true, true, false, false]);
-        losses.forget();
-        assert!(losses.is_news(&refused));
-        for n in 0..100 {
-            assert!(losses.is_news(&Lost::Refused(n.to_string())));
-        }
-        assert!(losses.0.len() <= LOSSES, "bounded");
-    }
 
     #[test]
     fn a_taken_name_is_no_missing_coordinator() {

@@ -75,7 +75,7 @@ impl Worker {
             | (_, Lost::NameTaken(_) | Lost::Unavailable(_)) => {}
         }
         let addr = &self.config.access.addr;
-        match (self.losses.is_news(&lost), &lost) {
+        match (self.losses.is_first(&lost), &lost) {
             (false, _) => debug!(reason = %lost, "still no coordinator"),
             (true, Lost::NameTaken(_)) => {
                 warn!(addr, reason = %lost, "the coordinator does not take this worker now; trying again");

@@ -6,36 +6,36 @@ use std::path::Path;
 use taskq_client::JobId;
 use taskq_client::model::{JobTasks, Selection, Span, Stream};
 
-use super::{Args, Attached};
+use super::{Args, Attached, Ended};
 use crate::context::Context;
 use crate::exit::{self, Exit, Failure};
 use crate::holes::Holes;
 use crate::interrupt::Interrupts;
 use crate::joblog::{Earlier, Writer};
-use crate::output;
+use crate::plan;
 use crate::progress::Progress;
+use crate::view::Shown;
 
-/// One job after the other: usually there is one.
+/// One job after the other: usually there is one. For a program, one document in the end tells of all of them.
 pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::Result<Exit> {
     let earlier = Earlier::read(path)?;
     let failed = earlier.failed();
     if failed.is_empty() {
         context.say(&format!("taskq: nothing failed according to {}", path.display()));
-        return Ok(Exit::Ok);
     }
     let command = |index: u32| Ok(earlier.command(u64::from(index) + 1).unwrap_or_default().to_owned());
     if args.dry_run {
-        let mut out = output::Out::new();
-        for seq in failed.values().flatten() {
-            out.line(earlier.command(*seq).unwrap_or_default())
-                .map_err(|cause| output::stdout_failed(&cause))?;
-        }
-        out.flush().map_err(|cause| output::stdout_failed(&cause))?;
+        let indices = failed.values().flatten().filter_map(|seq| u32::try_from(seq - 1).ok());
+        plan::print_commands(&context.screen, indices, command)?;
+        return Ok(Exit::Ok);
+    }
+    if failed.is_empty() {
+        Shown::default().print(&context.screen)?;
         return Ok(Exit::Ok);
     }
     let client = context.client().await?;
     let mut interrupts = Interrupts::listen()?;
-    let mut worst = Exit::Ok;
+    let (mut worst, mut ended) = (Exit::Ok, Vec::new());
     for (job, seqs) in failed {
         let id = again(&client, path, job, &seqs).await?;
         let attached = Attached {
@@ -46,13 +46,15 @@ pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::
             joblog: Some(Writer::open(path, true)?),
             holes: Holes::new(&[Stream::Stdout]),
         };
-        let exit =
+        let Ended { exit, job } =
             attached.collect(&client.attach(id), args.unordered, args.exit_zero, &mut interrupts).await?;
-        if exit == Exit::Interrupted {
-            return Ok(exit);
-        }
+        ended.extend(job);
         worst = if exit == Exit::Ok { worst } else { exit };
+        if exit == Exit::Interrupted {
+            break;
+        }
     }
+    Shown::print_ended(&context.screen, &client, ended).await?;
     Ok(worst)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskq_client::model::{State, Task, state_word};
+use taskq_client::model::{Job, State, Task, state_word};
 use taskq_client::{Client, InOrder, JobHandle, Results, ResultsQuery};
 
 use super::write;
@@ -14,7 +14,7 @@ use crate::interrupt::Interrupts;
 use crate::joblog::{Line, Writer};
 use crate::output::Format;
 use crate::progress::Progress;
-use crate::view::{Shown, TaskView};
+use crate::view::TaskView;
 use crate::{text, verdict};
 
 /// A map that runs.
@@ -28,15 +28,22 @@ pub(super) struct Attached<'a> {
     pub(super) holes: Holes,
 }
 
+/// How a map ended.
+pub(super) struct Ended {
+    pub(super) exit: Exit,
+    /// None if it goes on without us.
+    pub(super) job: Option<Job>,
+}
+
 impl Attached<'_> {
-    /// Prints and logs until all has ended.
+    /// Prints and logs until all has ended; the job itself is shown by the caller.
     pub(super) async fn collect(
         mut self,
         handle: &JobHandle,
         unordered: bool,
         exit_zero: bool,
         interrupts: &mut Interrupts,
-    ) -> anyhow::Result<Exit> {
+    ) -> anyhow::Result<Ended> {
         let query = ResultsQuery { cursor: 0, with_output: unordered, follow: true };
         let mut ends: Option<Results> = Some(handle.results(query));
         let mut in_order: Option<InOrder> = match unordered {
@@ -72,7 +79,7 @@ impl Attached<'_> {
                     self.progress.hide();
                     if interrupted {
                         attach::say_detached(self.context, handle.id());
-                        return Ok(Exit::Interrupted);
+                        return Ok(Ended { exit: Exit::Interrupted, job: None });
                     }
                     interrupted = true;
                     self.context.say(&format!("taskq: cancelling job {}; Ctrl-C again to leave it alone", handle.id()));
@@ -93,8 +100,7 @@ impl Attached<'_> {
             (false, true) => Exit::Ok,
             (false, false) => exit::of_jobs([&job]),
         };
-        Shown::print_ended(&self.context.screen, self.client, job).await?;
-        Ok(self.holes.over(exit))
+        Ok(Ended { exit: self.holes.over(exit), job: Some(job) })
     }
 
     /// One more end, in the order in which they happen.

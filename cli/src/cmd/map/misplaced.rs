@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use crate::exit::Failure;
 
 /// Refuses an option among the values, or behind a template that is a whole command line in one word.
-pub(super) fn check(words: &[OsString]) -> anyhow::Result<()> {
-    if follows_dashes(&std::env::args_os().collect::<Vec<_>>(), words) {
+/// `typed` is the whole command line.
+pub(super) fn check(typed: &[OsString], words: &[OsString]) -> anyhow::Result<()> {
+    if follows_dashes(typed, words) {
         return Ok(());
     }
     match suspicious(words, &options()) {

@@ -1,7 +1,7 @@
 //! Results on their way out, one task after the other: bytes, lines of JSON, or one JSON document that is written as
 //! its rows come.
 
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use taskq_client::Client;
@@ -11,13 +11,14 @@ use crate::captured::{self, Bytes, Piece};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::holes::Holes;
-use crate::output::{self, Format, Out};
+use crate::output::{self, Array, Format, Out};
 use crate::text;
+use crate::verdict;
 use crate::view::OutcomeView;
 
 /// How many tasks that did not succeed are told one by one.
 const TOLD: u64 = 10;
-/// Output of one task that a JSON row holds: it is made whole in memory.
+/// Output of one task, both streams, that a JSON row holds: it is made whole in memory.
 const ROW_BYTES: usize = 256 << 20;
 
 const SCHEMA: &str = "taskq.v1.results";
@@ -29,11 +30,12 @@ pub(super) struct Printer<'a> {
     /// Which one, where bytes are printed.
     stream: Stream,
     out: Out,
-    rows: u64,
+    array: Array,
     holes: Holes,
     /// Tasks that did not succeed.
     unsuccessful: u64,
-    last_job: u64,
+    /// Their states, by job.
+    met: BTreeMap<u64, BTreeSet<State>>,
 }
 
 impl<'a> Printer<'a> {
@@ -43,9 +45,8 @@ impl<'a> Printer<'a> {
             (false, Stream::Stdout) => &[Stream::Stdout],
             (false, Stream::Stderr) => &[Stream::Stderr],
         };
-        let (rows, unsuccessful, last_job) = (0, 0, 0);
-        let (out, holes) = (Out::new(), Holes::new(data));
-        Printer { context, client, stream, out, rows, holes, unsuccessful, last_job }
+        let (out, array, holes) = (Out::new(), Array::new(SCHEMA), Holes::new(data));
+        Printer { context, client, stream, out, array, holes, unsuccessful: 0, met: BTreeMap::new() }
     }
 
     /// One ended task.
@@ -53,7 +54,7 @@ impl<'a> Printer<'a> {
         match self.context.screen.format {
             Format::Json => {
                 let row = self.row(task).await?;
-                self.element(&row).map_err(|cause| output::stdout_failed(&cause))?;
+                self.array.element(&mut self.out, &row).map_err(|cause| output::stdout_failed(&cause))?;
             }
             Format::Jsonl => {
                 let row = self.row(task).await?;
@@ -61,12 +62,11 @@ impl<'a> Printer<'a> {
             }
             Format::Table | Format::Tsv | Format::Id => self.bytes(task).await?,
         }
-        self.rows += 1;
-        self.last_job = task.job_id;
         if task.state() != State::Succeeded {
             self.unsuccessful += 1;
+            self.met.entry(task.job_id).or_default().insert(task.state());
             if self.unsuccessful <= TOLD {
-                let how = task.outcome.as_ref().map(crate::verdict::how).unwrap_or_default();
+                let how = task.outcome.as_ref().map(verdict::how).unwrap_or_default();
                 let line = format!("taskq: task {}.{}: {}", task.job_id, task.index, text::visible(&how));
                 self.context.say(&line);
             }
@@ -77,15 +77,13 @@ impl<'a> Printer<'a> {
     /// After the last one. Tasks that failed are no failure of this command; output that is not whole is one.
     pub(super) fn finish(mut self) -> anyhow::Result<Exit> {
         if self.context.screen.format == Format::Json {
-            let end: &[u8] = if self.rows == 0 { b"]\n}\n" } else { b"\n  ]\n}\n" };
-            self.begin().and_then(|()| self.out.bytes(end)).map_err(|cause| output::stdout_failed(&cause))?;
+            self.array.end(&mut self.out).map_err(|cause| output::stdout_failed(&cause))?;
         }
         self.out.flush().map_err(|cause| output::stdout_failed(&cause))?;
         if self.unsuccessful > TOLD {
-            let (more, job) = (self.unsuccessful - TOLD, self.last_job);
-            self.context.say(&format!(
-                "taskq: {more} more tasks did not succeed   which: taskq tasks {job} -s failed"
-            ));
+            let more = self.unsuccessful - TOLD;
+            let hint = verdict::states_hint(&self.met);
+            self.context.say(&format!("taskq: {more} more tasks did not succeed   {hint}"));
         }
         Ok(self.holes.over(Exit::Ok))
     }
@@ -103,27 +101,18 @@ impl<'a> Printer<'a> {
     }
 
     async fn row(&mut self, task: &Task) -> anyhow::Result<Row> {
-        let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
+        let mut kept = Kept::default();
         let holes = &mut self.holes;
         let take = |stream, piece: Piece<'_>| {
-            let kept = match stream {
-                Stream::Stdout => &mut stdout,
-                Stream::Stderr => &mut stderr,
-            };
             match piece {
-                Piece::Bytes(bytes) if kept.bytes.len() + bytes.len() > ROW_BYTES => {
-                    let (job, index) = (task.job_id, task.index);
-                    let message = format!(
-                        "task {job}.{index} wrote too much for a row of JSON (more than {} MiB); print it as it is: \
-                         taskq result {job}.{index}",
-                        ROW_BYTES >> 20
-                    );
-                    return Err(Failure::usage(message));
+                Piece::Bytes(bytes) => {
+                    if !kept.add(stream, bytes, ROW_BYTES) {
+                        return Err(too_much(task));
+                    }
                 }
-                Piece::Bytes(bytes) => kept.bytes.extend_from_slice(bytes),
                 Piece::Gap(bytes) => {
                     holes.met(task.job_id, task.index, stream, bytes);
-                    kept.missing += bytes;
+                    kept.of(stream).missing += bytes;
                 }
             }
             Ok(())
@@ -134,37 +123,51 @@ impl<'a> Printer<'a> {
             index: task.index,
             state: state_word(task.state()),
             outcome: OutcomeView::from(task.outcome.as_ref().unwrap_or(&Outcome::default())),
-            stdout: stdout.bytes.into(),
-            stderr: stderr.bytes.into(),
-            stdout_missing_bytes: stdout.missing,
-            stderr_missing_bytes: stderr.missing,
+            stdout: kept.stdout.bytes.into(),
+            stderr: kept.stderr.bytes.into(),
+            stdout_missing_bytes: kept.stdout.missing,
+            stderr_missing_bytes: kept.stderr.missing,
         })
-    }
-
-    /// One element of the document's array.
-    fn element(&mut self, row: &Row) -> io::Result<()> {
-        self.begin()?;
-        self.out.bytes(if self.rows == 0 { b"\n" } else { b",\n" })?;
-        // No string of JSON has a line end in it, so that each is one of the layout.
-        let row = serde_json::to_string_pretty(row)?.replace('\n', "\n    ");
-        self.out.bytes(b"    ")?;
-        self.out.bytes(row.as_bytes())
-    }
-
-    /// What comes before the first row.
-    fn begin(&mut self) -> io::Result<()> {
-        match self.rows {
-            0 => self.out.bytes(format!("{{\n  \"schema\": \"{SCHEMA}\",\n  \"results\": [").as_bytes()),
-            _ => Ok(()),
-        }
     }
 }
 
-/// What is kept of a stream.
+fn too_much(task: &Task) -> anyhow::Error {
+    let (job, index, most) = (task.job_id, task.index, ROW_BYTES >> 20);
+    Failure::usage(format!(
+        "task {job}.{index} wrote too much for a row of JSON (more than {most} MiB); print it as it is: \
+         taskq result {job}.{index}"
+    ))
+}
+
+/// What is kept of a task's output.
 #[derive(Default)]
 struct Kept {
+    stdout: KeptStream,
+    stderr: KeptStream,
+}
+
+#[derive(Default)]
+struct KeptStream {
     bytes: Vec<u8>,
     missing: u64,
+}
+
+impl Kept {
+    fn of(&mut self, stream: Stream) -> &mut KeptStream {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    /// False, and nothing is added, if both streams together would be longer than `most`.
+    fn add(&mut self, stream: Stream, bytes: &[u8], most: usize) -> bool {
+        let fits = self.stdout.bytes.len() + self.stderr.bytes.len() + bytes.len() <= most;
+        if fits {
+            self.of(stream).bytes.extend_from_slice(bytes);
+        }
+        fits
+    }
 }
 
 /// One task with its output.
@@ -178,4 +181,18 @@ struct Row {
     stderr: Bytes,
     stdout_missing_bytes: u64,
     stderr_missing_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_room_for_both_streams_together() {
+        let mut kept = Kept::default();
+        assert!(kept.add(Stream::Stdout, b"abc", 5));
+        assert!(!kept.add(Stream::Stderr, b"def", 5), "each alone would fit");
+        assert!(kept.add(Stream::Stderr, b"de", 5));
+        assert_eq!((&kept.stdout.bytes[..], &kept.stderr.bytes[..]), (&b"abc"[..], &b"de"[..]));
+    }
 }
