@@ -49,8 +49,8 @@ impl Holes {
             return exit;
         }
         eprint_line(&format!(
-            "error: the output is not whole: {} bytes are missing, being more than --output-limit keeps, or than the \
-             coordinator had room for; submit it again with a higher limit, as in --output-limit 10G",
+            "error: the output is not whole: {} bytes are missing; they were more than --output-limit keeps (a higher one: \
+             --output-limit 10G), or the coordinator's disk was full (its log says so)",
             self.bytes
         ));
         if exit == Exit::Ok { Exit::InputOutput } else { exit }

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Pass on this shell's whole environment
     #[arg(long)]
     env_all: bool,
-    /// What the tasks read from standard input (`-`: what this command reads)
+    /// What the tasks read from standard input, at most 32 MiB (`-`: what this command reads)
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
     /// Stop an attempt that runs longer than this
@@ -82,6 +82,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     output_limit: Option<u64>,
 }
+
+/// The most standard input of a job, as the coordinator has it.
+const STDIN_BYTES: u64 = 32 << 20;
 
 /// Limits that make sense for many tasks only.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -208,13 +211,23 @@ impl Args {
 
     fn read_stdin(&self) -> anyhow::Result<Vec<u8>> {
         let Some(path) = &self.stdin else { return Ok(vec![]) };
-        if path.as_os_str() != "-" {
-            return std::fs::read(path)
-                .map_err(|cause| Failure::io(format!("--stdin {}", path.display()), &cause));
-        }
+        // One byte more than is allowed: nobody needs to read the rest.
+        let most = STDIN_BYTES + 1;
         let mut bytes = Vec::new();
-        let read = std::io::stdin().lock().read_to_end(&mut bytes);
-        read.map_err(|cause| Failure::io("cannot read standard input", &cause))?;
+        let read = if path.as_os_str() == "-" {
+            std::io::stdin().lock().take(most).read_to_end(&mut bytes)
+        } else {
+            std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
+        };
+        read.map_err(|cause| Failure::io(format!("--stdin {}", path.display()), &cause))?;
+        if bytes.len() as u64 == most {
+            return Err(Failure::usage(format!(
+                "--stdin {} has more than {} MiB; put it into a file that the workers see, and let the program read \
+                 that",
+                path.display(),
+                STDIN_BYTES >> 20
+            )));
+        }
         Ok(bytes)
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use taskq_client::model::{LogChunk, Stream};
 
 use crate::captured::put;
+use crate::context::eprint_line;
 use crate::holes::Holes;
 use crate::screen::{Paint, Symbols};
 use crate::text;
@@ -34,6 +35,8 @@ pub(crate) struct Writer {
     job: u64,
     style: Style,
     begun: HashMap<(u32, Stream), Begun>,
+    /// Tasks that were tried again, and the attempt that was shown last.
+    again: HashMap<u32, u32>,
     holes: Holes,
 }
 
@@ -47,7 +50,13 @@ struct Begun {
 impl Writer {
     /// For the output of one job.
     pub(crate) fn new(job: u64, style: Style) -> Writer {
-        Writer { job, style, begun: HashMap::new(), holes: Holes::new(&[Stream::Stdout]) }
+        Writer {
+            job,
+            style,
+            begun: HashMap::new(),
+            again: HashMap::new(),
+            holes: Holes::new(&[Stream::Stdout]),
+        }
     }
 
     /// Shows a chunk. An error is one of standard output; a closed standard error is not.
@@ -55,6 +64,10 @@ impl Writer {
         let stream = chunk.stream();
         if !self.wants(stream) {
             return Ok(());
+        }
+        // Each attempt is shown from its beginning; two of them must not be taken for one.
+        if chunk.attempt > 1 && self.again.insert(chunk.index, chunk.attempt) != Some(chunk.attempt) {
+            eprint_line(&format!("taskq: attempt {} of task {}.{}", chunk.attempt, self.job, chunk.index));
         }
         if chunk.missing_bytes > 0 {
             self.holes.met(self.job, chunk.index, stream, chunk.missing_bytes);

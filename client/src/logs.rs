@@ -24,7 +24,7 @@ pub struct LogsQuery {
     pub follow: bool,
     /// Without what is there already.
     pub tail_from_now: bool,
-    /// Of this attempt; 0 means every attempt when following, else the last.
+    /// Of this attempt; 0 means every attempt, one after the other.
     pub attempt: u32,
     /// Goes on after the chunk that had this cursor.
     pub cursor: u64,

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use taskq_proto::v1 as pb;
-use taskq_tests::{Cluster, binaries, daemon, need, spec};
+use taskq_tests::{Cluster, Setup, binaries, daemon, need, spec};
 use tonic::Code;
 
 #[test]
@@ -68,6 +68,46 @@ fn the_command_line_needs_no_proc() {
     let done = daemon::spawn(command).wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(done.stdout, b"seen\n");
+}
+
+#[test]
+fn a_job_that_cannot_be_read_fails_alone() {
+    let mut cluster = Setup::new().tolerate("cannot read a job").start();
+    let input = cluster.folder().join("input");
+    fs::write(&input, vec![b'x'; 500_000]).unwrap();
+    let broken =
+        cluster.taskq(&["submit", "--stdin", input.to_str().unwrap(), "--", "wc", "-c"]).ok().number();
+    cluster.kill_server();
+    fs::remove_dir_all(cluster.data().join("blobs-sha256")).unwrap();
+    cluster.start_server();
+    cluster.worker(1);
+    assert_eq!(cluster.taskq(&["run", "--", "echo", "others run"]).ok().out(), "others run");
+    let api = cluster.api();
+    api.ended(broken);
+    let outcome = api.task(broken, 0).outcome.unwrap();
+    assert_eq!(outcome.exit_code, 126, "{outcome:?}");
+    assert!(outcome.message.contains("standard input is damaged or missing"), "{outcome:?}");
+}
+
+#[test]
+fn what_would_not_fit_into_a_message_is_refused_or_cut() {
+    let mut cluster = Cluster::start();
+    cluster.worker(8);
+    let input = cluster.folder().join("input");
+    fs::write(&input, vec![b'x'; (32 << 20) + 1]).unwrap();
+    let input = input.to_str().unwrap();
+    cluster.taskq(&["submit", "--stdin", input, "--", "wc", "-c"]).code(2).says(&["32 MiB", "file"]);
+    let long = cluster.folder().join("long");
+    fs::write(&long, vec![b'x'; (1 << 20) + 1]).unwrap();
+    let long = long.to_str().unwrap();
+    cluster.taskq(&["map", "--each-line", long, "--", "true"]).code(2).says(&["1048576"]);
+    // 100 MB of elements for one worker: each too long for a program, all of them delivered.
+    let lines = cluster.folder().join("lines");
+    fs::write(&lines, format!("{}\n", "y".repeat(1_000_000)).repeat(100)).unwrap();
+    let job = ["submit", "--each-line", lines.to_str().unwrap(), "--", "echo", "{#}"];
+    let id = cluster.taskq(&job).ok().number();
+    let api = cluster.api();
+    assert_eq!(api.ended(id).state, pb::State::Succeeded as i32);
 }
 
 #[test]

@@ -197,3 +197,24 @@ fn ended_array(cluster: &Cluster, api: &Api) -> String {
     api.ended(id);
     id.to_string()
 }
+
+#[test]
+fn each_attempt_is_shown_whole_and_apart() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let script = "echo attempt {attempt} begins; echo attempt {attempt} ends; exit $((3 - {attempt}))";
+    let run = ["run", "--retries", "2", "--backoff", "fixed:10ms", "-c", script];
+    let run = cluster.taskq(&run).ok();
+    let all = "attempt 1 begins\nattempt 1 ends\nattempt 2 begins\nattempt 2 ends\nattempt 3 begins\nattempt 3 ends";
+    assert_eq!(run.out(), all, "{run}");
+    assert!(
+        run.stderr.contains("attempt 2 of task 1.0") && run.stderr.contains("attempt 3 of task 1.0"),
+        "{run}"
+    );
+    assert_eq!(cluster.taskq(&["logs", "last"]).ok().out(), all);
+    assert_eq!(
+        cluster.taskq(&["logs", "last", "--attempt", "2"]).ok().out(),
+        "attempt 2 begins\nattempt 2 ends"
+    );
+    assert_eq!(cluster.taskq(&["result", "last"]).ok().out(), "attempt 3 begins\nattempt 3 ends");
+}

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Leave out what is there already
     #[arg(long, requires = "follow")]
     from_now: bool,
-    /// Of this attempt [default: the last; with -f all]
+    /// Of this attempt [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
     /// Standard output only

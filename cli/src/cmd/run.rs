@@ -20,6 +20,7 @@ use crate::view::Shown;
 /// The job is durable: it goes on if this command is killed, and `taskq logs last` shows the rest.
 /// All output passes through the coordinator's disk and is kept there with the job: see --output-limit and --keep.
 /// Standard input is not passed on unless --stdin asks for it.
+/// With --retries the output of every attempt is shown, one after the other; a note says where the next one begins.
 /// Braces are literal here, but for {#} {%} {job} {attempt} {worker}: other placeholders need `submit` or `map`.
 /// With --json, standard output carries the document of `taskq show` at the end; the program's own stays in `taskq result`.
 #[derive(clap::Args, Debug)]

@@ -35,9 +35,8 @@ impl FromStr for Array {
         if step == 0 {
             return Err(format!("the step of {text:?} must be at least 1"));
         }
-        let count = (last - first) / step + 1;
-        let count =
-            u32::try_from(count).map_err(|_| format!("{text:?} has more than 4,294,967,295 elements"))?;
+        let count = ((last - first) / step).checked_add(1).and_then(|count| u32::try_from(count).ok());
+        let count = count.ok_or_else(|| format!("{text:?} has more than 4,294,967,295 elements"))?;
         let parallel = match parallel {
             Some(0) => return Err(format!("the limit of {text:?} must be at least 1")),
             Some(limit) => Some(u32::try_from(limit).unwrap_or(u32::MAX)),
@@ -58,6 +57,8 @@ mod tests {
         assert_eq!(array("7"), Array { first: 7, step: 1, count: 1, parallel: None });
         assert_eq!(array("0-4294967294").count, u32::MAX);
         assert_eq!(array("1-10:4").count, 3);
+        let all = "0-18446744073709551615".parse::<Array>();
+        assert!(all.is_err_and(|said| said.contains("more than 4,294,967,295")));
     }
 
     #[test]
