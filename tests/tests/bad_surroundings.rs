@@ -107,7 +107,10 @@ fn what_would_not_fit_into_a_message_is_refused_or_cut() {
     let job = ["submit", "--each-line", lines.to_str().unwrap(), "--", "echo", "{#}"];
     let id = cluster.taskq(&job).ok().number();
     let api = cluster.api();
-    assert_eq!(api.ended(id).state, pb::State::Succeeded as i32);
+    assert_eq!(api.ended(id).counts.unwrap().failed, 100);
+    let message = api.task(id, 99).outcome.unwrap().message;
+    assert!(message.contains("too long"), "{message}");
+    assert_eq!(cluster.taskq(&["run", "--", "echo", "well"]).ok().out(), "well", "the worker is well");
 }
 
 #[test]

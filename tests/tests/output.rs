@@ -202,7 +202,7 @@ fn ended_array(cluster: &Cluster, api: &Api) -> String {
 fn each_attempt_is_shown_whole_and_apart() {
     let mut cluster = Cluster::start();
     cluster.worker(1);
-    let script = "echo attempt {attempt} begins; echo attempt {attempt} ends; exit $((3 - {attempt}))";
+    let script = "echo attempt {attempt} begins; echo attempt {attempt} ends; [ {attempt} = 3 ]";
     let run = ["run", "--retries", "2", "--backoff", "fixed:10ms", "-c", script];
     let run = cluster.taskq(&run).ok();
     let all = "attempt 1 begins\nattempt 1 ends\nattempt 2 begins\nattempt 2 ends\nattempt 3 begins\nattempt 3 ends";
