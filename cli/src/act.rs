@@ -52,6 +52,14 @@ impl Verb {
         }
     }
 
+    /// What is typed.
+    fn command(self) -> &'static str {
+        match self {
+            Verb::Remove => "rm",
+            Verb::Cancel | Verb::Retry | Verb::Pause | Verb::Resume => self.word(),
+        }
+    }
+
     /// What has been done.
     fn done(self) -> &'static str {
         match self {
@@ -82,9 +90,10 @@ impl Verb {
 /// Does it, and reports.
 pub(crate) async fn run<S: Select>(verb: Verb, args: Args<S>, context: &Context) -> anyhow::Result<Exit> {
     if args.selectors.is_empty() == args.filter.is_empty() {
-        let word = verb.word();
+        let (word, command) = (verb.word(), verb.command());
         return Err(Failure::usage(format!(
-            "say what to {word}: jobs by number (taskq {word} 42) or by a filter (taskq {word} -q QUEUE -s failed), not both"
+            "say what to {word}: jobs by number (taskq {command} 42) or by a filter (taskq {command} -q QUEUE -s failed), \
+             not both"
         )));
     }
     let client = context.client().await?;

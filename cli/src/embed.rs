@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) listen: String,
     /// Slots of the worker; `None` = one per core.
     pub(crate) slots: Option<u32>,
+    /// Whether other commands are to find it.
+    pub(crate) advertise: bool,
 }
 
 /// A coordinator and a worker that live as long as this value.
@@ -43,14 +45,15 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts both on the data directory and a free port of the loopback.
+    /// Starts both on the data directory and a free port of the loopback, for this command alone.
     pub(crate) async fn start(dir: PathBuf) -> anyhow::Result<Embedded> {
-        Embedded::start_at(Settings { dir, listen: "127.0.0.1:0".to_owned(), slots: None }).await
+        Embedded::start_at(Settings { dir, listen: "127.0.0.1:0".to_owned(), slots: None, advertise: false })
+            .await
     }
 
     /// The same with all settings. The port is open when this returns.
     pub(crate) async fn start_at(settings: Settings) -> anyhow::Result<Embedded> {
-        let Settings { dir, listen, slots } = settings;
+        let Settings { dir, listen, slots, advertise } = settings;
         let filter = EnvFilter::try_from_env("TASKQ_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
         // Only a second start in one process finds a log already there, and shares it.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
@@ -68,7 +71,8 @@ impl Embedded {
                 format!("{listen} is reachable from other machines; {advice}"),
             ));
         }
-        let config = taskq_server::config::Config::new(Some(dir));
+        let config =
+            taskq_server::config::Config { advertise, ..taskq_server::config::Config::new(Some(dir)) };
         let coordinator = taskq_server::open(config, listener).map_err(of_server)?;
         let (addr, token) =
             (coordinator.access().addr.to_string(), coordinator.access().token.reveal().to_owned());

@@ -83,6 +83,17 @@ pub enum Error {
         /// Its mode.
         mode: u32,
     },
+    /// It tells the way to another coordinator, and must not be lost.
+    #[error(
+        "{path} names the coordinator at {addr}, and that is not one of this directory; give another --data for a \
+         coordinator here, or move the file away"
+    )]
+    Elsewhere {
+        /// Which file.
+        path: PathBuf,
+        /// The address in it.
+        addr: String,
+    },
     /// There is no token in it.
     #[error("{path} has no line `token = \"...\"`; remove the file to get a new one at the next start")]
     NoToken {
@@ -104,6 +115,38 @@ pub fn ensure(dir: &Path, addr: SocketAddr) -> Result<Access, Error> {
     let access = Access { addr, token };
     write(&path, &access).map_err(|cause| Error::Io { act: "write", path, cause })?;
     Ok(access)
+}
+
+/// The address of the last start, or of another machine's coordinator, if the file was copied here.
+///
+/// # Errors
+/// If the file is there and cannot be read.
+pub fn addr_in(dir: &Path) -> Result<Option<String>, Error> {
+    let path = dir.join(FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let addr = text.lines().find_map(|line| line.strip_prefix("addr = \"")?.strip_suffix('"'));
+            Ok(addr.map(str::to_owned))
+        }
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(cause) => Err(Error::Io { act: "read", path, cause }),
+    }
+}
+
+/// Refuses a directory whose file came from elsewhere: it has no store, or an address of another machine although
+/// only this one is served.
+///
+/// # Errors
+/// [`Error::Elsewhere`], or the file cannot be read.
+pub fn check_home(dir: &Path, listen: SocketAddr) -> Result<(), Error> {
+    let Some(addr) = addr_in(dir)? else { return Ok(()) };
+    let far = addr.parse::<SocketAddr>().is_ok_and(|addr| !addr.ip().is_loopback());
+    if !dir.join("sled").exists() || (far && listen.ip().is_loopback()) {
+        return Err(Error::Elsewhere { path: dir.join(FILE), addr });
+    }
+    Ok(())
 }
 
 fn read_token(path: &Path) -> Result<Option<Token>, Error> {
@@ -148,6 +191,24 @@ mod tests {
         assert!(!second.token.matches(b"tq_"));
         assert!(!format!("{first:?}").contains(first.token.reveal()));
         assert!(fs::read_to_string(dir.path().join(FILE)).unwrap().contains("addr = \"127.0.0.1:2\""));
+    }
+
+    #[test]
+    fn the_way_to_another_coordinator_is_not_lost() {
+        let (near, far) = ("127.0.0.1:1".parse().unwrap(), "10.0.0.4:7733".parse().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        check_home(dir.path(), near).unwrap();
+        ensure(dir.path(), near).unwrap();
+        // Copied to where there is no store.
+        assert!(matches!(check_home(dir.path(), near), Err(Error::Elsewhere { .. })));
+        fs::create_dir(dir.path().join("sled")).unwrap();
+        check_home(dir.path(), near).unwrap();
+        // Copied to where there is one.
+        ensure(dir.path(), far).unwrap();
+        assert!(
+            matches!(check_home(dir.path(), near), Err(Error::Elsewhere { addr, .. }) if addr == "10.0.0.4:7733")
+        );
+        check_home(dir.path(), far).unwrap();
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub struct Config {
     pub max_jobs: u64,
     /// Whether commits are synced; only tests say no.
     pub guard: bool,
+    /// Whether `access.toml` in the data directory tells others how to come in.
+    pub advertise: bool,
 }
 
 /// Why the settings cannot be used.
@@ -122,6 +124,7 @@ impl Args {
             keep: Retention { age: millis(self.keep_for), jobs: self.keep_jobs },
             max_jobs: self.max_jobs,
             guard: !self.unsafe_no_sync,
+            advertise: true,
         })
     }
 }
@@ -132,7 +135,14 @@ impl Config {
     pub fn new(data: Option<PathBuf>) -> Config {
         let args = Args::parse_from(["taskq-server"]);
         let keep = Retention { age: millis(args.keep_for), jobs: args.keep_jobs };
-        Config { data, lease: millis(args.lease), keep, max_jobs: args.max_jobs, guard: true }
+        Config {
+            data,
+            lease: millis(args.lease),
+            keep,
+            max_jobs: args.max_jobs,
+            guard: true,
+            advertise: true,
+        }
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Coordinator {
 pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error> {
     let clock = Clock::start();
     let addr = listener.local_addr().map_err(Error::Listen)?;
+    if let (Some(dir), true) = (&config.data, config.advertise) {
+        access::check_home(dir, addr)?;
+    }
     let store: Arc<dyn Store> = match &config.data {
         Some(dir) => Arc::new(LogStore::open(&Options { guard: config.guard, ..Options::new(dir) })?),
         None => Arc::new(MemoryStore::default()),
@@ -91,8 +94,8 @@ pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error>
     };
     let (state, epoch) = restore::restore(&*store, limits, clock.now())?;
     let access = match &config.data {
-        Some(dir) => access::ensure(dir, addr)?,
-        None => Access { addr, token: Token::random() },
+        Some(dir) if config.advertise => access::ensure(dir, addr)?,
+        Some(_) | None => Access { addr, token: Token::random() },
     };
     Ok(Coordinator { config, listener, access, store, state, epoch, clock })
 }

@@ -103,6 +103,11 @@ fn forged_reports_change_nothing() {
             }
         }
         assert_eq!((keys[0].job_id, keys[0].epoch), (ended, welcome.epoch));
+        assert!(worker.say(Said::Goodbye(pb::Goodbye {})).await);
+    });
+    // Otherwise the next task might be given to it.
+    wait::holds("the first worker has left", || {
+        api.workers().is_ok_and(|workers| workers.iter().all(|worker| worker.status != 1))
     });
     let running = api.submit_one(spec::command(&["true"]));
     let before = (api.ends(ended).expect("ends"), api.stats().expect("stats").stale_reports);

@@ -221,3 +221,18 @@ fn a_worker_drains_on_sigterm() {
     assert_eq!(api.ended(queued).state, State::Succeeded as i32);
     assert_eq!(api.task(queued, 0).outcome.unwrap().kind, taskq_proto::v1::outcome::Kind::Exited as i32);
 }
+
+#[test]
+fn the_way_to_another_coordinator_is_kept() {
+    let cluster = Cluster::start();
+    let home = cluster.folder().join("home");
+    let data = home.join(".local/share/taskq");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::copy(cluster.access_file(), data.join("access.toml")).unwrap();
+    let before = std::fs::read(data.join("access.toml")).unwrap();
+    let taskq = |words: &[&str]| cluster.cli(words).without("TASKQ_ACCESS").env("HOME", &home).run();
+    taskq(&["up"]).code(78).says(&["access.toml", "--data"]);
+    assert_eq!(taskq(&["--local", "run", "--", "echo", "here"]).ok().out(), "here");
+    assert_eq!(std::fs::read(data.join("access.toml")).unwrap(), before, "nothing was written over it");
+    taskq(&["ls"]).ok();
+}

@@ -16,8 +16,8 @@ use crate::view::Shown;
 
 /// Run one command on a worker and stay with it: its output live, its exit status
 ///
-/// Ctrl-C cancels the job; a second one leaves it alone and ends this command with 130.
-/// The job is durable: it goes on if this command is killed, and `taskq logs last` shows the rest.
+/// Ctrl-C and SIGTERM cancel the job; a second one leaves it alone and ends this command with 130.
+/// The job is durable: it goes on if the terminal closes or this command is killed, and `taskq logs last` shows the rest.
 /// All output passes through the coordinator's disk and is kept there with the job: see --output-limit and --keep.
 /// Standard input is not passed on unless --stdin asks for it.
 /// With --retries the output of every attempt is shown, one after the other; a note says where the next one begins.
@@ -26,7 +26,7 @@ use crate::view::Shown;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
     taskq run -- make test\n  \
-    taskq run --cpus 4 --timeout 1h --retries 2 -- python3 train.py --epochs 3\n  \
+    taskq run --cpus 2 --timeout 1h --retries 2 -- python3 train.py --epochs 3\n  \
     taskq run -c 'sort words.txt | uniq -c'\n  \
     generate | taskq run --stdin - -- gzip -c > out.gz\n\n\
     Exit codes: the program's own; 74 standard output is not whole or could not be written, 124 timeout,\n\
