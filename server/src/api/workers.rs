@@ -152,6 +152,8 @@ async fn speak(
 /// `Ok(None)` ends the stream.
 fn merge(gathered: impl Iterator<Item = Outbound>) -> Vec<Result<Option<Said>, Failure>> {
     let mut merged: Vec<Result<Option<Said>, Failure>> = Vec::new();
+    // Of the last assignment: each is measured once, not again with all that follow it.
+    let mut bytes = 0;
     for message in gathered {
         let body = match message {
             Outbound::Message(body) => body,
@@ -165,12 +167,20 @@ fn merge(gathered: impl Iterator<Item = Outbound>) -> Vec<Result<Option<Said>, F
             }
         };
         match (merged.last_mut(), body) {
-            (Some(Ok(Some(Said::Assign(before)))), Said::Assign(next))
-                if before.encoded_len() + next.encoded_len() <= MERGED_BYTES =>
-            {
-                before.templates.extend(next.templates);
-                before.units.extend(next.units);
-                before.forget.extend(next.forget);
+            (last, Said::Assign(next)) => {
+                let more = next.encoded_len();
+                match last {
+                    Some(Ok(Some(Said::Assign(before)))) if bytes + more <= MERGED_BYTES => {
+                        bytes += more;
+                        before.templates.extend(next.templates);
+                        before.units.extend(next.units);
+                        before.forget.extend(next.forget);
+                    }
+                    Some(_) | None => {
+                        bytes = more;
+                        merged.push(Ok(Some(Said::Assign(next))));
+                    }
+                }
             }
             (Some(Ok(Some(Said::Committed(before)))), Said::Committed(next)) => before.seq = next.seq,
             (_, body) => merged.push(Ok(Some(body))),
@@ -204,5 +214,20 @@ mod tests {
         assert_eq!(first.units, [unit(1), unit(2)]);
         assert_eq!(ack.seq, 4);
         assert_eq!(last.units, [unit(5)]);
+    }
+
+    #[test]
+    fn what_is_merged_stays_small() {
+        let row = pb::Row { fields: vec![vec![b'x'; MERGED_BYTES / 4].into()] };
+        let unit = |job_id| pb::Unit { job_id, rows: vec![row.clone()], ..pb::Unit::default() };
+        let assign = |job| {
+            Outbound::Message(Said::Assign(pb::Assign { units: vec![unit(job)], ..pb::Assign::default() }))
+        };
+        let merged = merge((1..=7).map(assign));
+        let sizes = merged.iter().map(|message| match message {
+            Ok(Some(Said::Assign(assign))) => assign.units.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [3, 3, 1], "four and their frames are a little too large");
     }
 }
