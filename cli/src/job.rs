@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use taskq_client::model::STDIN_BYTES;
 use taskq_client::{Elements, JobBuilder};
 
 use crate::exit::Failure;
@@ -82,9 +83,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     output_limit: Option<u64>,
 }
-
-/// The most standard input of a job, as the coordinator has it.
-const STDIN_BYTES: u64 = 32 << 20;
 
 /// Limits that make sense for many tasks only.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -211,8 +209,8 @@ impl Args {
 
     fn read_stdin(&self) -> anyhow::Result<Vec<u8>> {
         let Some(path) = &self.stdin else { return Ok(vec![]) };
-        // One byte more than is allowed: nobody needs to read the rest.
-        let most = STDIN_BYTES + 1;
+        // One byte more than is allowed, which the check of the job refuses: nobody needs to read the rest.
+        let most = STDIN_BYTES as u64 + 1;
         let mut bytes = Vec::new();
         let read = if path.as_os_str() == "-" {
             std::io::stdin().lock().take(most).read_to_end(&mut bytes)
@@ -220,14 +218,6 @@ impl Args {
             std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
         };
         read.map_err(|cause| Failure::io(format!("--stdin {}", path.display()), &cause))?;
-        if bytes.len() as u64 == most {
-            return Err(Failure::usage(format!(
-                "--stdin {} has more than {} MiB; put it into a file that the workers see, and let the program read \
-                 that",
-                path.display(),
-                STDIN_BYTES >> 20
-            )));
-        }
         Ok(bytes)
     }
 }

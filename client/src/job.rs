@@ -155,7 +155,7 @@ impl JobBuilder {
         self
     }
 
-    /// Standard input of each task. Default: empty.
+    /// Standard input of each task, at most [`STDIN_BYTES`](model::STDIN_BYTES). Default: empty.
     pub fn stdin(mut self, bytes: impl Into<Bytes>) -> Self {
         self.stdin = bytes.into();
         self
@@ -217,6 +217,12 @@ impl JobBuilder {
         Template::parse(&command.argv, command.shell, &self.elements.columns())?;
         if self.elements.total()? == 0 {
             return wrong("the sources are empty, so there is nothing to run; give at least one element");
+        }
+        if self.stdin.len() > model::STDIN_BYTES {
+            return wrong(format!(
+                "standard input has more than {} MiB; put it into a file that the workers see, and let the program read that",
+                model::STDIN_BYTES >> 20
+            ));
         }
         check_environment(&command)?;
         check_texts(spec)?;

@@ -2,6 +2,7 @@
 //! comments of `jobs.proto` and `admin.proto`; enums are read by accessors such as `job.state()`.
 
 use crate::JobId;
+pub use taskq_proto::STDIN_BYTES;
 pub use taskq_proto::v1::Elements;
 pub use taskq_proto::v1::{
     Acted, Blob, Command, Counts, ExplainReply, Filter, Job, JobSpec, JobTasks, LogChunk, Outcome,

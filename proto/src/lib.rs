@@ -1,6 +1,9 @@
 //! The wire contract: types and services generated from `taskq/v1/*.proto`, whose comments are the
-//! specification. No logic and no conversions live here; see `server/src/api/convert.rs`,
-//! `worker/src/session.rs` and `client/src/convert.rs` for those.
+//! specification, and limits that both sides know. No logic and no conversions live here; see
+//! `server/src/api/convert/`, `worker/src/session/` and the client for those.
+
+/// The most standard input of a job, in bytes: it goes to a worker in one message, which may have 64 MiB.
+pub const STDIN_BYTES: usize = 32 << 20;
 
 /// Version 1 of the protocol.
 #[expect(

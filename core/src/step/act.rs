@@ -41,8 +41,8 @@ pub(crate) fn forget(state: &mut State, jobs: Vec<JobId>, out: &mut Outcome) {
     }
 }
 
-/// Whether an ended job is still kept is not known here: who asks has looked. Of two
-/// who ask at the same moment both are answered, and forgetting twice changes nothing.
+/// Whether an ended job is still kept is not known here: who asks has looked. Of two who ask at the same moment both are
+/// answered, and forgetting twice changes nothing.
 fn remove(state: &mut State, job: JobId, dry_run: bool, out: &mut Outcome) -> Reply {
     if state.is_live(job) {
         return Reply::Rejected(Rejection::NotEnded(job));

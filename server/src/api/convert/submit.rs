@@ -11,6 +11,7 @@ use taskq_core::{
     id::{JobId, Millis},
     job::{CRASH_LIMIT, Key, NewJob, Policy, Retry, Shape},
 };
+use taskq_proto::STDIN_BYTES;
 use taskq_proto::v1::{self as pb, source::Values};
 use taskq_template::Template;
 
@@ -21,8 +22,6 @@ use crate::{api::status::Invalid, elements::Elements};
 pub const JOBS: usize = 10_000;
 /// Standard input and element values that travel inside a job.
 const INLINE_BYTES: usize = 64 << 10;
-/// Standard input in all: it goes to the worker in one message, with a limit of 64 MiB.
-const STDIN_BYTES: usize = 32 << 20;
 /// Arguments and environment together: the kernel's own limit is 2 MiB.
 const COMMAND_BYTES: usize = 1 << 20;
 const LABELS: usize = 64;
