@@ -212,5 +212,5 @@ fn kill_child(pid: i32) {
 }
 
 fn group(pid: i32) -> Option<i32> {
-    rustix::process::getpgid(Pid::from_raw(pid)).ok().map(|group| group.as_raw_nonzero().get())
+    proc::stat(pid).map(|stat| stat.group)
 }

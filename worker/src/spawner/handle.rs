@@ -193,11 +193,15 @@ async fn drive(
                 );
                 // What was promised answers `Lost` when it is dropped: only once all is really gone.
                 let Connection { process, starting, running, lease, .. } = connection;
-                let _ = in_thread(move || {
+                let swept = in_thread(move || {
                     take_leave(process);
                     orphans::sweep();
-                })
-                .await;
+                });
+                if swept.await.is_err() {
+                    tracing::error!(
+                        "what the spawner's tasks left behind could not be ended; look for stray processes"
+                    );
+                }
                 drop((starting, running));
                 connection = loop {
                     match Connection::open(&who) {

@@ -8,7 +8,7 @@ use std::io;
 use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, getsid, kill_process, kill_process_group, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use super::proc;
 
@@ -52,6 +52,9 @@ pub(super) fn sweep() {
 fn is_orphan(pid: Pid) -> bool {
     let known = SPAWNERS.lock().unwrap_or_else(PoisonError::into_inner);
     let spawner = known.as_ref().is_some_and(|known| known.contains(&pid.as_raw_nonzero().get()));
-    let own_session = getsid(None).ok();
-    !spawner && getsid(Some(pid)).ok() != own_session
+    !spawner && session(pid.as_raw_nonzero().get()) != session(std::process::id().cast_signed())
+}
+
+fn session(pid: i32) -> Option<i32> {
+    proc::stat(pid).map(|stat| stat.session)
 }

@@ -20,6 +20,8 @@ pub(crate) struct Identity {
 pub(crate) struct Stat {
     pub parent: i32,
     pub group: i32,
+    /// 0 where its leader is outside this process's namespace, as in some containers: `getsid` cannot say that.
+    pub session: i32,
     pub start: u64,
 }
 
@@ -89,8 +91,9 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
     let mut fields = rest.split(' ');
     let parent = fields.nth(1)?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    let start = fields.nth(16)?.parse().ok()?;
-    Some(Stat { parent, group, start })
+    let session = fields.next()?.parse().ok()?;
+    let start = fields.nth(15)?.parse().ok()?;
+    Some(Stat { parent, group, session, start })
 }
 
 /// Whether the environment that `pid` was started with has all of these `NAME=value` entries.

@@ -322,14 +322,28 @@ impl Worker {
     }
 
     pub(crate) fn start_at(addr: SocketAddr, token: &str, args: &[&str]) -> Worker {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_taskq-worker"))
+        Worker::start_by(Command::new(env!("CARGO_BIN_EXE_taskq-worker")), addr, token, args)
+    }
+
+    /// In a container of its own: it is process 1 there, and the leader of its session is nowhere to be seen.
+    pub(crate) fn start_contained(coordinator: &Coordinator, args: &[&str]) -> Worker {
+        let mut unshare = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc", env!("CARGO_BIN_EXE_taskq-worker")]);
+        Worker::start_by(unshare, coordinator.addr, TOKEN, args)
+    }
+
+    fn start_by(mut program: Command, addr: SocketAddr, token: &str, args: &[&str]) -> Worker {
+        let mut child = program
             .args(["--addr", &addr.to_string(), "--name", "w1", "--nice", "0"])
             .args(args)
             .env("TASKQ_TOKEN", token)
             .env("SECRET_OF_THE_WORKER", "x")
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the worker's binary");
+            .expect("the worker starts");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let kept = Arc::clone(&log);

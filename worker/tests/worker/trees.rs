@@ -1,5 +1,8 @@
 //! Nothing that a task starts outlives it, whatever it does, and whoever is killed.
 
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+
 use pb::outcome::Kind;
 use pb::stop::Why;
 use taskq_proto::v1 as pb;
@@ -149,6 +152,26 @@ async fn a_killed_spawner_costs_what_it_ran_and_no_more() {
     let run = session.run(3, "echo fine").await;
     assert_eq!(run.stdout(), "fine\n");
     assert_ne!(worker.spawner(), spawner);
+}
+
+#[tokio::test]
+async fn a_killed_spawner_is_replaced_in_a_container_too() {
+    let mut coordinator = Coordinator::start().await;
+    let _worker = Worker::start_contained(&coordinator, &["--slots", "2"]);
+    let mut session = coordinator.session().await;
+    // Process ids say nothing across the border; a pipe ends when nobody is left who holds it.
+    let gate = Gate::new();
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut held =
+        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(gate.path()).expect("a fifo");
+    session
+        .assign(shell(1, &format!("exec 3> {}; setsid sh -c 'echo up; sleep 600' & wait", gate.path())), 1);
+    assert_eq!(session.output().await, "up\n");
+    session.assign(shell(2, "kill -9 $PPID; sleep 600"), 1);
+    let outcomes = [session.ended(0).await.outcome, session.ended(0).await.outcome];
+    assert!(outcomes.iter().all(|outcome| outcome.kind() == Kind::WorkerLost), "{outcomes:?}");
+    assert_eq!(held.read(&mut [0]).ok(), Some(0), "somebody holds the pipe");
+    assert_eq!(session.run(3, "echo fine").await.stdout(), "fine\n");
 }
 
 #[tokio::test]
