@@ -1,7 +1,7 @@
 //! The one place that runs the coordinator and the worker inside this process: for `taskq up`, `--local` and
 //! `TASKQ_ADDR=local`. The same code as the binaries; what was acknowledged is in the data directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taskq_client::{Access, Token};
 use taskq_server::store;
@@ -58,10 +58,7 @@ impl Embedded {
         // Only a second start in one process finds a log already there, and shares it.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         let listener = TcpListener::bind(&listen).await.map_err(|cause| {
-            Failure::because(
-                Exit::Unreachable,
-                format!("cannot listen on {listen}: {cause}; is a coordinator running there?"),
-            )
+            Failure::because(Exit::Unreachable, taskq_server::listen::refused(&listen, &cause))
         })?;
         let exposed = listener.local_addr().is_ok_and(|addr| !addr.ip().is_loopback());
         if exposed {
@@ -73,7 +70,10 @@ impl Embedded {
         }
         let config =
             taskq_server::config::Config { advertise, ..taskq_server::config::Config::new(Some(dir)) };
-        let coordinator = taskq_server::open(config, listener).map_err(of_server)?;
+        let coordinator = taskq_server::open(config, listener).map_err(|error| match error {
+            taskq_server::Error::Store(store::Error::Locked { dir, pid }) if !advertise => in_use(&dir, pid),
+            error => of_server(error),
+        })?;
         let (addr, token) =
             (coordinator.access().addr.to_string(), coordinator.access().token.reveal().to_owned());
 
@@ -149,14 +149,28 @@ async fn handle<T>(part: &mut Option<JoinHandle<T>>) -> Option<T> {
     }
 }
 
+/// `--local` has no --data, which the coordinator's own words would name.
+fn in_use(dir: &Path, pid: u32) -> anyhow::Error {
+    let dir = dir.display();
+    Failure::because(
+        Exit::Busy,
+        format!(
+            "data directory {dir} is in use by process {pid}; if that is a coordinator (taskq up, taskq-server), leave \
+             out --local to use it; if it is another --local, try again when it has ended, or name another directory: \
+             --addr local:DIR"
+        ),
+    )
+}
+
 /// The documented exit codes for what keeps a coordinator from running.
 fn of_server(error: taskq_server::Error) -> anyhow::Error {
     use taskq_server::Error;
     let exit = match &error {
         Error::Store(store::Error::Locked { .. }) => Exit::Busy,
-        Error::Store(store::Error::Corrupt { .. } | store::Error::Newer { .. }) | Error::Access(_) => {
-            Exit::Config
-        }
+        Error::Store(
+            store::Error::Corrupt { .. } | store::Error::Newer { .. } | store::Error::NoDirectory { .. },
+        )
+        | Error::Access(_) => Exit::Config,
         Error::Store(store::Error::Full { .. } | store::Error::Io { .. }) => Exit::InputOutput,
         Error::Listen(_) => Exit::Unreachable,
         Error::Serve(_) | Error::Broken => Exit::Internal,

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod elements;
+pub mod listen;
 pub mod metrics;
 pub mod store;
 pub mod templates;
@@ -77,6 +78,9 @@ pub struct Coordinator {
 /// If another server has the directory, the store cannot be read, or the listener has no address.
 pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error> {
     let clock = Clock::start();
+    if let Some(dir) = &config.data {
+        store::check_directories(dir)?;
+    }
     let addr = listener.local_addr().map_err(Error::Listen)?;
     if let (Some(dir), true) = (&config.data, config.advertise) {
         access::check_home(dir, addr)?;

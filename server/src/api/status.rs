@@ -118,7 +118,9 @@ impl Failure {
         let code = match error {
             Error::Full { .. } => Code::ResourceExhausted,
             Error::Corrupt { .. } => Code::DataLoss,
-            Error::Locked { .. } | Error::Io { .. } | Error::Newer { .. } => Code::Internal,
+            Error::Locked { .. } | Error::Io { .. } | Error::NoDirectory { .. } | Error::Newer { .. } => {
+                Code::Internal
+            }
         };
         Failure { code, message: error.to_string() }
     }

@@ -79,10 +79,25 @@ pub(super) struct Shared {
     pub(super) poisoned: OnceLock<String>,
 }
 
+/// Whether `dir` and the engine's directory in it are directories, where they are anything yet. Before all else: an
+/// error about a file inside would name the wrong path.
+///
+/// # Errors
+/// [`Error::NoDirectory`] with the path that is none.
+pub fn check_directories(dir: &Path) -> Result<(), Error> {
+    for path in [dir.to_owned(), dir.join("sled")] {
+        if path.metadata().is_ok_and(|found| !found.is_dir()) {
+            return Err(Error::NoDirectory { path });
+        }
+    }
+    Ok(())
+}
+
 impl LogStore {
     /// Opens or creates the store and reads it through once. Fails if another process has it, if anything that was
     /// acknowledged is missing or damaged, or if a later version wrote it.
     pub fn open(options: &Options) -> Result<LogStore, Error> {
+        check_directories(&options.dir)?;
         let place = Place(options.dir.clone());
         create_durably(&options.dir).map_err(|c| place.io("create", c))?;
         let lock = DirLock::take(&options.dir)?;

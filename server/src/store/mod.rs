@@ -45,7 +45,7 @@ use taskq_core::{
 
 pub use clean::Tuning;
 pub use guard::Fault;
-pub use log::{LogStore, Options};
+pub use log::{LogStore, Options, check_directories};
 pub use memory::MemoryStore;
 pub use space::{GROWTH, SUBMIT_ROOM};
 
@@ -255,6 +255,14 @@ pub enum Error {
         /// What the system said.
         #[source]
         cause: io::Error,
+    },
+    /// A file is where a directory must be.
+    #[error(
+        "{path} is not a directory, but the data directory must be one; name another --data, or move the file away"
+    )]
+    NoDirectory {
+        /// What is in the way.
+        path: PathBuf,
     },
     /// A record fails its checksum, or the engine cannot open its files.
     #[error(
