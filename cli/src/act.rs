@@ -217,7 +217,8 @@ fn did(verb: Verb, stopping: bool, dry_run: bool) -> String {
     }
 }
 
-fn counted(number: u64, what: &str) -> String {
+/// `1 task`, `2 tasks`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

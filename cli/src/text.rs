@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthChar;
 const SHORT: usize = 80;
 
 /// Longer words than this, say of a path, are not told whole.
-pub(crate) const LONG: usize = 300;
+pub(crate) const LONG: usize = 1_000;
 
 /// `850ms`, `2.1s`, `3m05s`, `2h10m`, `4d03h`.
 pub(crate) fn duration(ms: u64) -> String {
@@ -231,10 +231,10 @@ mod tests {
         assert_eq!(short(&"é".repeat(81)), format!("{}... (81 characters)", "é".repeat(80)));
         let plain = "error: a\n  b  c\t";
         assert_eq!(without_long_words(plain), plain);
-        let long = format!("error: '{}' is\n long", "é".repeat(400));
+        let long = format!("error: '{}' is\n long", "é".repeat(1_200));
         assert_eq!(
             without_long_words(&long),
-            format!("error: '{}... (402 characters) is\n long", "é".repeat(79))
+            format!("error: '{}... (1202 characters) is\n long", "é".repeat(79))
         );
     }
 

@@ -78,7 +78,7 @@ fn not_executed(screen: &Screen, job: &Job, outcome: &Outcome) -> String {
         attempt(job, outcome),
         text::short(program),
         text::visible(&outcome.worker),
-        text::visible(reason),
+        text::without_long_words(&text::visible(reason)),
     )
 }
 

@@ -153,7 +153,7 @@ fn only_known_queues_are_emptied() {
         let run = cluster.taskq(flags).code(3).says(&["no queue fetsh", "known are fetch"]);
         assert_eq!(run.out(), "", "{run}");
     }
-    assert_eq!(cluster.taskq(&["queue", "purge", "fetch", "-y"]).ok().out(), "cancelled 1 tasks of 1 jobs");
+    assert_eq!(cluster.taskq(&["queue", "purge", "fetch", "-y"]).ok().out(), "cancelled 1 task of 1 job");
 }
 
 #[test]

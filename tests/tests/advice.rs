@@ -191,6 +191,8 @@ fn a_huge_element_does_not_fill_the_screen() {
     let long = "x".repeat(50_000);
     let run = cluster.taskq(&["map", "false", ":::", &long]).code(1).says(&["(50006 characters)"]);
     assert!(run.stderr.len() < 1_000, "{} bytes: {run}", run.stderr.len());
+    let run = cluster.taskq(&["run", "--", &long]).code(126).says(&["(50000 characters)"]);
+    assert!(run.stderr.len() < 1_000, "{} bytes: {run}", run.stderr.len());
     for words in [
         &["show", &"9".repeat(50_000)][..],
         &["submit", "--array", &long, "--", "true"],
