@@ -76,7 +76,10 @@ fn code(error: &anyhow::Error) -> u8 {
         Some(Error::Store(store::Error::Locked { .. })) => 75,
         Some(
             Error::Store(
-                store::Error::Corrupt { .. } | store::Error::Newer { .. } | store::Error::NoDirectory { .. },
+                store::Error::Corrupt { .. }
+                | store::Error::Loss { .. }
+                | store::Error::Newer { .. }
+                | store::Error::NoDirectory { .. },
             )
             | Error::Access(_),
         ) => 78,
