@@ -4,8 +4,10 @@
 use std::io::{BufRead, Write};
 
 use serde::Serialize;
-use taskq_client::model::{Acted, Selection};
+use taskq_client::Client;
+use taskq_client::model::{Acted, JobTasks, Selection};
 
+use crate::clock::UnixMs;
 use crate::context::{self, Context};
 use crate::exit::{self, Exit, Failure};
 use crate::filter::Filter;
@@ -71,12 +73,7 @@ impl Verb {
         }
     }
 
-    async fn call(
-        self,
-        client: &taskq_client::Client,
-        what: Selection,
-        dry_run: bool,
-    ) -> anyhow::Result<Vec<Acted>> {
+    async fn call(self, client: &Client, what: Selection, dry_run: bool) -> anyhow::Result<Vec<Acted>> {
         Ok(match self {
             Verb::Cancel => client.cancel(what, dry_run).await?,
             Verb::Retry => client.retry(what, dry_run).await?,
@@ -102,12 +99,16 @@ pub(crate) async fn run<S: Select>(verb: Verb, args: Args<S>, context: &Context)
             let chosen = context.choose(&client, &args.selectors).await?;
             Selection { jobs: chosen.iter().map(context::job_tasks).collect(), filter: None }
         }
-        false => Selection { jobs: vec![], filter: Some(context::wire_filter(&args.filter)) },
+        false => matching(&client, &args.filter).await?,
     };
     if selection.jobs.is_empty() && selection.filter.is_none() {
-        return no_match(&args, "standard input named no job");
+        let stdin = args.filter.is_empty();
+        return no_match(
+            &args,
+            if stdin { "standard input named no job" } else { "the filter matched nothing" },
+        );
     }
-    if selection.filter.is_some() && !args.dry_run && !args.yes {
+    if !args.filter.is_empty() && !args.dry_run && !args.yes {
         let would = verb.call(&client, selection.clone(), true).await?;
         if would.is_empty() {
             return no_match(&args, "the filter matched nothing");
@@ -122,6 +123,23 @@ pub(crate) async fn run<S: Select>(verb: Verb, args: Args<S>, context: &Context)
         return no_match(&args, "the filter matched nothing");
     }
     report(verb, &acted, args.dry_run, context)
+}
+
+/// How old a job is, is looked up here; the rest of a filter is left to the coordinator.
+async fn matching(client: &Client, filter: &Filter) -> anyhow::Result<Selection> {
+    let wire = context::wire_filter(filter);
+    if filter.older_than.is_none() {
+        return Ok(Selection { jobs: vec![], filter: Some(wire) });
+    }
+    let (mut listed, now) = (client.list(wire).page_size(1_000), UnixMs::now());
+    let mut jobs = Vec::new();
+    while let Some(job) = listed.next().await {
+        let job = job?;
+        if filter.is_old_enough(job.ended_unix_ms, now) {
+            jobs.push(JobTasks { job_id: job.id, indices: vec![] });
+        }
+    }
+    Ok(Selection { jobs, filter: None })
 }
 
 fn no_match<S: Select>(args: &Args<S>, what: &str) -> anyhow::Result<Exit> {
@@ -147,7 +165,8 @@ fn confirm(question: &str, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// `would retry 812 tasks of 3 jobs (43: 800, 39: 11, 12: 1)`; `removed 1 job with 3 tasks (7: 3)`
+/// `would retry 812 tasks of 3 jobs (43: 800, 39: 11, 12: 1)`; `removed 1 job with 3 tasks (7: 3)`;
+/// `cancelling 3 tasks of 1 job (7: 3); 2 of them run and are being stopped   until they have ended: taskq wait 7`
 ///
 /// A job with a note and no tasks was left as it is. `None` if that is true of all.
 fn summary(verb: Verb, acted: &[Acted], dry_run: bool) -> Option<String> {
@@ -168,11 +187,38 @@ fn summary(verb: Verb, acted: &[Acted], dry_run: bool) -> Option<String> {
         Verb::Cancel | Verb::Retry | Verb::Pause | Verb::Resume => format!("{tasks} of {jobs}"),
         Verb::Remove => format!("{jobs} with {tasks}"),
     };
-    let act = if dry_run { format!("would {}", verb.word()) } else { verb.done().to_owned() };
-    Some(format!("{act} {what} ({})", named.join(", ")))
+    let stopping: u64 = fine.iter().map(|one| u64::from(one.stopping)).sum();
+    let mut line = format!("{} {what} ({})", did(verb, stopping > 0, dry_run), named.join(", "));
+    match (stopping, dry_run) {
+        (0, _) => {}
+        (some, true) => line.push_str(&format!("; {some} of them would have to be stopped first")),
+        (some, false) => {
+            let ids: Vec<String> = fine
+                .iter()
+                .filter(|one| one.stopping > 0)
+                .take(NAMED)
+                .map(|one| one.job_id.to_string())
+                .collect();
+            line.push_str(&format!(
+                "; {some} of them run and are being stopped   until they have ended: taskq wait {}",
+                ids.join(" ")
+            ));
+        }
+    }
+    Some(line)
 }
 
-fn counted(number: u64, what: &str) -> String {
+/// `removed`, `would remove`; `cancelling` what has not ended yet.
+fn did(verb: Verb, stopping: bool, dry_run: bool) -> String {
+    match (verb, stopping, dry_run) {
+        (_, _, true) => format!("would {}", verb.word()),
+        (Verb::Cancel, true, false) => "cancelling".to_owned(),
+        (_, _, false) => verb.done().to_owned(),
+    }
+}
+
+/// `1 task`, `2 tasks`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -189,10 +235,19 @@ fn report(verb: Verb, acted: &[Acted], dry_run: bool, context: &Context) -> anyh
     }
     let mut exit = Exit::Ok;
     for one in acted.iter().filter(|one| one.error_code != 0) {
-        context::eprint_line(&format!("error: job {}: {}", one.job_id, crate::text::visible(&one.note)));
+        context::eprint_line(&format!("error: {}", failed(one)));
         exit = exit::of_grpc(one.error_code);
     }
     Ok(exit)
+}
+
+/// Most of what the coordinator says names the job already.
+fn failed(acted: &Acted) -> String {
+    let (job, note) = (format!("job {}", acted.job_id), crate::text::visible(&acted.note));
+    let named = note
+        .match_indices(&job)
+        .any(|(at, _)| !note[at + job.len()..].starts_with(|c: char| c.is_ascii_digit()));
+    if named { note.into_owned() } else { format!("{job}: {note}") }
 }
 
 /// What happened to one job.
@@ -203,8 +258,11 @@ struct ActedView {
     dry_run: bool,
     ok: bool,
     tasks: u32,
+    stopping: u32,
     new_job: Option<u64>,
     note: String,
+    #[serde(skip)]
+    did: String,
 }
 
 impl ActedView {
@@ -215,8 +273,13 @@ impl ActedView {
             dry_run,
             ok: acted.error_code == 0,
             tasks: acted.tasks,
+            stopping: acted.stopping,
             new_job: (acted.new_job_id != 0).then_some(acted.new_job_id),
             note: acted.note.clone(),
+            did: match acted.tasks == 0 && !acted.note.is_empty() {
+                true => "nothing".to_owned(),
+                false => did(verb, acted.stopping > 0, dry_run),
+            },
         }
     }
 }
@@ -224,17 +287,17 @@ impl ActedView {
 impl View for ActedView {
     const SCHEMA: &'static str = "taskq.v1.acts";
     const COLUMNS: &'static [Column] = &[
-        Column::number("ID", 0),
-        Column::text("ACT", 1),
+        Column::number("JOB", 0),
+        Column::text("DONE", 1),
         Column::number("TASKS", 2),
-        Column::number("NEW", 0),
+        Column::number("NEW JOB", 0),
         Column::flexible("NOTE", 3),
     ];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.job.to_string(),
-            self.act.to_owned(),
+            self.did.clone(),
             self.tasks.to_string(),
             self.new_job.map_or_else(|| "-".to_owned(), |id| id.to_string()),
             self.note.clone(),
@@ -251,6 +314,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_job_is_named_once_in_an_error() {
+        let of = |note: &str| failed(&Acted { job_id: 7, note: note.to_owned(), ..Acted::default() });
+        assert_eq!(of("job 7 has ended and was removed"), "job 7 has ended and was removed");
+        assert_eq!(of("there is no job 7"), "there is no job 7");
+        assert_eq!(of("job 70 stands in its way"), "job 7: job 70 stands in its way");
+        assert_eq!(of("the disk is full"), "job 7: the disk is full");
+    }
+
+    #[test]
     fn a_summary_counts_what_changed_and_no_failures() {
         let acted = |job_id, tasks, error_code| Acted { job_id, tasks, error_code, ..Acted::default() };
         let said = |verb, acted: &[Acted], dry_run| summary(verb, acted, dry_run).expect("something changed");
@@ -260,6 +332,13 @@ mod tests {
         let many: Vec<Acted> = (1..=7).map(|job| acted(job, 2, 0)).collect();
         let all = said(Verb::Cancel, &many, false);
         assert_eq!(all, "cancelled 14 tasks of 7 jobs (1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 2 more)");
+
+        let runs = Acted { stopping: 2, ..acted(7, 3, 0) };
+        let cancelling = said(Verb::Cancel, std::slice::from_ref(&runs), false);
+        let still = "2 of them run and are being stopped   until they have ended: taskq wait 7";
+        assert_eq!(cancelling, format!("cancelling 3 tasks of 1 job (7: 3); {still}"));
+        let would = said(Verb::Cancel, &[runs], true);
+        assert_eq!(would, "would cancel 3 tasks of 1 job (7: 3); 2 of them would have to be stopped first");
 
         let left = Acted { job_id: 42, note: "already ended".to_owned(), ..Acted::default() };
         assert_eq!(summary(Verb::Cancel, std::slice::from_ref(&left), false), None, "nothing was done");

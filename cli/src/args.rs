@@ -6,15 +6,19 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cmd;
-use crate::context::Context;
+use crate::context::{Context, eprint_line};
 use crate::exit::{self, Exit};
 use crate::output::{self, Format};
 use crate::screen::{Screen, When, Wishes};
+use crate::text;
 
 /// Submits commands to a taskq coordinator, and shows what became of them.
 ///
 /// `taskq up` starts a coordinator and a worker here; `taskq run -- echo hi` runs a first job.
 /// Standard output carries data only; progress and messages go to standard error.
+///
+/// Tasks count from 0: 42.0 is the first task of job 42, whatever its element is. With --array 5-9 it gets 5 for {},
+/// and 1 for {#}.
 #[derive(Debug, Parser)]
 #[command(name = "taskq", version, after_help = exit::help(), max_term_width = 100, infer_subcommands = false)]
 pub(crate) struct Cli {
@@ -84,12 +88,12 @@ enum Command {
 }
 
 impl Command {
-    /// The exit code for an unknown job, if this command's status stands for a task's own.
+    /// The exit code for an unknown job, if this command stays with tasks, so that its status stands for theirs.
     fn stands_for_a_task(&self) -> Option<Exit> {
         match self {
             Command::Run(_) => Some(Exit::TaskqFailed),
             Command::Submit(args) if args.waits() => Some(Exit::TaskqFailed),
-            Command::Wait(args) if args.is_about_one() => Some(Exit::NotFound),
+            Command::Wait(_) => Some(Exit::NotFound),
             _ => None,
         }
     }
@@ -133,7 +137,7 @@ pub(crate) fn run() -> Exit {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&typed) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &typed),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -172,14 +176,18 @@ fn report(error: &anyhow::Error, exit: Exit) -> Exit {
     use std::io::Write;
     if exit != Exit::ClosedPipe {
         // If standard error is closed too, the exit code still tells.
-        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        let _ = writeln!(std::io::stderr(), "error: {}", text::without_long_words(&format!("{error:#}")));
     }
     exit
 }
 
 /// Help and version go to standard output and may meet a closed pipe; everything else is a wrong command line.
-fn usage(error: &clap::Error) -> Exit {
+fn usage(error: &clap::Error, typed: &[OsString]) -> Exit {
     let wanted = !error.use_stderr();
+    if !wanted && typed.iter().any(|word| word.len() > text::LONG) {
+        eprint_line(text::without_long_words(&error.to_string()).trim_end());
+        return Exit::Usage;
+    }
     match error.print() {
         Ok(()) if wanted => Exit::Ok,
         Err(cause) if wanted && cause.kind() == std::io::ErrorKind::BrokenPipe => Exit::ClosedPipe,

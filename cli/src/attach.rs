@@ -176,15 +176,7 @@ pub(crate) async fn conclude(context: &Context, client: &Client, job: &Job) -> a
         return Ok(exit::of_jobs([job]));
     }
     let task = single_task(client, job).await?;
-    let exit = match &task.outcome {
-        Some(outcome) if job.state() == State::Succeeded => exit::of_outcome(outcome),
-        Some(outcome) => match exit::of_outcome(outcome) {
-            Exit::Ok => Exit::TaskqFailed,
-            exit => exit,
-        },
-        None if job.state() == State::Succeeded => Exit::Ok,
-        None => Exit::TaskqFailed,
-    };
+    let exit = exit::of_task(&task);
     if exit != Exit::Ok {
         context.say(&verdict::of_single(&context.screen, job, &task));
     }

@@ -1,12 +1,14 @@
 //! What a command has at hand: the screen, and the coordinator once it is asked for.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use taskq_client::model::{Filter as WireFilter, JobTasks, Span as WireSpan};
-use taskq_client::{Access, Client, JobId, Options, Sources, Told, Trouble};
+use taskq_client::model::{Filter as WireFilter, Job, JobTasks, Span as WireSpan};
+use taskq_client::{Access, Client, JobId, Kind, Options, Sources, Told, Trouble};
 use tokio::sync::OnceCell;
 
 use crate::args::Global;
@@ -15,7 +17,7 @@ use crate::embed::Embedded;
 use crate::exit::{Exit, Failure};
 use crate::filter::Filter;
 use crate::screen::Screen;
-use crate::select::{JobRef, Select, Span, Typed};
+use crate::select::{self, JobRef, Select, Span, Typed};
 
 /// Handed to every command.
 pub(crate) struct Context {
@@ -103,7 +105,7 @@ impl Context {
         }
     }
 
-    /// Reads `-` from standard input and looks `last` up.
+    /// Reads `-` from standard input, looks `last` up, and refuses tasks that a job does not have.
     pub(crate) async fn choose<S: Select>(
         &self,
         client: &Client,
@@ -120,6 +122,7 @@ impl Context {
                 }
             }
         }
+        check_tasks(client, &chosen).await?;
         Ok(chosen)
     }
 }
@@ -152,6 +155,50 @@ async fn choose_one<S: Select>(client: &Client, selector: &S) -> anyhow::Result<
         JobRef::Last { back } => last(client, back).await?,
     };
     Ok(Chosen { job, tasks: selector.tasks().to_vec() })
+}
+
+/// What is wrong with a job itself is told by the command.
+async fn check_tasks(client: &Client, chosen: &[Chosen]) -> anyhow::Result<()> {
+    let mut known: BTreeMap<JobId, Vec<Span>> = BTreeMap::new();
+    for one in chosen.iter().filter(|one| !one.tasks.is_empty()) {
+        let there = match known.entry(one.job) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => match client.get(one.job).await {
+                Ok(job) => new.insert(tasks_of(&job)),
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Gone) => continue,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if let Some(index) = select::first_beyond(&one.tasks, there) {
+            let job = one.job;
+            let message = format!("job {job} has no task {index}; {}", in_words(there));
+            return Err(Failure::because(Exit::NotFound, message));
+        }
+    }
+    Ok(())
+}
+
+/// In ascending order.
+fn tasks_of(job: &Job) -> Vec<Span> {
+    let only = job.spec.as_ref().and_then(|spec| spec.elements.as_ref()).map_or(&[][..], |all| &all.only);
+    if only.is_empty() {
+        let last = job.counts.map_or(0, |counts| counts.total).saturating_sub(1);
+        return vec![Span { first: 0, last }];
+    }
+    let last = |span: &WireSpan| span.first.saturating_add(span.count.saturating_sub(1));
+    only.iter().map(|span| Span { first: span.first, last: last(span) }).collect()
+}
+
+fn in_words(there: &[Span]) -> String {
+    const NAMED: usize = 10;
+    if let [Span { first: 0, last: 0 }] = there {
+        return "it has one, 0".to_owned();
+    }
+    let mut named: Vec<String> = there.iter().take(NAMED).map(Span::to_string).collect();
+    if there.len() > NAMED {
+        named.push("...".to_owned());
+    }
+    format!("it has {} (tasks count from 0)", named.join(","))
 }
 
 async fn last(client: &Client, back: u32) -> anyhow::Result<JobId> {
@@ -208,6 +255,14 @@ pub(crate) fn wire_filter(filter: &Filter) -> WireFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tasks_that_there_are_are_told() {
+        assert_eq!(in_words(&[Span { first: 0, last: 0 }]), "it has one, 0");
+        assert_eq!(in_words(&[Span { first: 0, last: 2 }]), "it has 0-2 (tasks count from 0)");
+        let only = [Span { first: 3, last: 3 }, Span { first: 7, last: 9 }];
+        assert_eq!(in_words(&only), "it has 3,7-9 (tasks count from 0)");
+    }
 
     #[test]
     fn a_lost_coordinator_is_told_in_one_line_and_once() {

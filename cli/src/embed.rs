@@ -1,7 +1,7 @@
 //! The one place that runs the coordinator and the worker inside this process: for `taskq up`, `--local` and
 //! `TASKQ_ADDR=local`. The same code as the binaries; what was acknowledged is in the data directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taskq_client::{Access, Token};
 use taskq_server::store;
@@ -32,6 +32,15 @@ pub(crate) struct Settings {
     pub(crate) advertise: bool,
 }
 
+/// Which part has ended, without having been told to by this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Nobody is served any more.
+    Coordinator,
+    /// An operator has drained it. The coordinator goes on with the workers that come from elsewhere.
+    Worker,
+}
+
 /// A coordinator and a worker that live as long as this value.
 pub(crate) struct Embedded {
     access: Access,
@@ -58,10 +67,7 @@ impl Embedded {
         // Only a second start in one process finds a log already there, and shares it.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         let listener = TcpListener::bind(&listen).await.map_err(|cause| {
-            Failure::because(
-                Exit::Unreachable,
-                format!("cannot listen on {listen}: {cause}; is a coordinator running there?"),
-            )
+            Failure::because(Exit::Unreachable, taskq_server::listen::refused(&listen, &cause))
         })?;
         let exposed = listener.local_addr().is_ok_and(|addr| !addr.ip().is_loopback());
         if exposed {
@@ -73,7 +79,10 @@ impl Embedded {
         }
         let config =
             taskq_server::config::Config { advertise, ..taskq_server::config::Config::new(Some(dir)) };
-        let coordinator = taskq_server::open(config, listener).map_err(of_server)?;
+        let coordinator = taskq_server::open(config, listener).map_err(|error| match error {
+            taskq_server::Error::Store(store::Error::Locked { dir, pid }) if !advertise => in_use(&dir, pid),
+            error => of_server(error),
+        })?;
         let (addr, token) =
             (coordinator.access().addr.to_string(), coordinator.access().token.reveal().to_owned());
 
@@ -113,11 +122,13 @@ impl Embedded {
         self.slots
     }
 
-    /// Ends when the coordinator or the worker ends by itself, with the reason. Cancel-safe.
-    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+    /// Ends when the coordinator or the worker ends by itself: which, or why it failed. Each is told once.
+    /// Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<Part> {
         tokio::select! {
-            served = handle(&mut self.serving) => served.map_or(Ok(()), |result| result.map_err(of_server)),
-            worked = handle(&mut self.working) => worked.map_or(Ok(()), |result| result.map_err(anyhow::Error::from)),
+            Some(served) = handle(&mut self.serving) => served.map(|()| Part::Coordinator).map_err(of_server),
+            Some(worked) = handle(&mut self.working) => worked.map(|()| Part::Worker).map_err(anyhow::Error::from),
+            else => std::future::pending().await,
         }
     }
 
@@ -149,14 +160,31 @@ async fn handle<T>(part: &mut Option<JoinHandle<T>>) -> Option<T> {
     }
 }
 
+/// `--local` has no --data, which the coordinator's own words would name.
+fn in_use(dir: &Path, pid: u32) -> anyhow::Error {
+    let dir = dir.display();
+    Failure::because(
+        Exit::Busy,
+        format!(
+            "data directory {dir} is in use by process {pid}; if that is a coordinator (taskq up, taskq-server), leave \
+             out --local to use it; if it is another --local, try again when it has ended, or name another directory: \
+             --addr local:DIR"
+        ),
+    )
+}
+
 /// The documented exit codes for what keeps a coordinator from running.
 fn of_server(error: taskq_server::Error) -> anyhow::Error {
     use taskq_server::Error;
     let exit = match &error {
         Error::Store(store::Error::Locked { .. }) => Exit::Busy,
-        Error::Store(store::Error::Corrupt { .. } | store::Error::Newer { .. }) | Error::Access(_) => {
-            Exit::Config
-        }
+        Error::Store(
+            store::Error::Corrupt { .. }
+            | store::Error::Loss { .. }
+            | store::Error::Newer { .. }
+            | store::Error::NoDirectory { .. },
+        )
+        | Error::Access(_) => Exit::Config,
         Error::Store(store::Error::Full { .. } | store::Error::Io { .. }) => Exit::InputOutput,
         Error::Listen(_) => Exit::Unreachable,
         Error::Serve(_) | Error::Broken => Exit::Internal,

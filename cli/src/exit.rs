@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use taskq_client::model::{Job, Outcome, State, outcome};
+use taskq_client::model::{Job, Outcome, State, Task, outcome};
 use thiserror::Error;
 
 /// How this program ends. `TABLE` says what each means to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Ok,
-    /// The task's own status, passed on by `run`, `submit --wait` and `wait` on one task.
+    /// The task's own status, passed on by the commands that stay with it.
     Task(u8),
     /// The task was killed by this signal.
     Signal(u8),
@@ -33,16 +33,20 @@ pub(crate) enum Exit {
     ClosedPipe,
 }
 
+/// Above the table: what it calls attached.
+pub(crate) const ATTACHED: &str =
+    "Attached commands, `run`, `submit` with --wait or --follow, and `wait`, end as their task did.";
+
 /// What `taskq --help` and the manual print. One row per code.
 pub(crate) const TABLE: &[(&str, &str)] = &[
-    ("0", "success; with `run`, `submit --wait` and `wait` on one task: it exited 0"),
-    ("1-123", "`run`, `submit --wait`, `wait` on one task: the task's own status"),
-    ("1", "everything else, and jobs of many tasks: one or more tasks failed"),
+    ("0", "success; attached: the task exited 0, or all did"),
+    ("1-123", "attached to one task: its own status"),
+    ("1", "attached to many tasks, and `map`: one or more failed"),
     ("2", "the command line is wrong; nothing was done"),
     ("3", "no such job, task, queue or worker"),
     ("4", "the filter matched nothing (--allow-empty makes it 0)"),
     ("5", "conflict: the job is in another state, or the idempotency key is taken"),
-    ("6", "tasks were cancelled, none failed"),
+    ("6", "the task was cancelled; of many tasks some were, and none failed"),
     ("69", "the coordinator is not reachable"),
     ("70", "a bug in taskq"),
     (
@@ -53,7 +57,10 @@ pub(crate) const TABLE: &[(&str, &str)] = &[
     ("77", "not authorised: the token is missing or wrong"),
     ("78", "a configuration or access file is wrong, or the store is damaged"),
     ("124", "a --timeout was reached, the task's or that of `wait`"),
-    ("125", "`run`, `submit --wait`, `wait` on one task: taskq itself failed, not the program"),
+    (
+        "125",
+        "attached: taskq itself failed, not the task; stands for 5, 69, 70, 75, 77 and 78, and for 3 (but `wait` keeps 3)",
+    ),
     ("126", "the worker could not execute the program; the message names both"),
     ("127", "the worker did not find the program; the message names both"),
     ("128+n", "the task was killed by signal n"),
@@ -171,22 +178,48 @@ pub(crate) fn of_grpc(code: i32) -> Exit {
     }
 }
 
-/// Where a command's status stands for the task's own, taskq's own failures must not look like one.
+/// The status of a failed command that stays with a task: it may stand for the task's own, so that taskq's failures must
+/// not look like one. Of how many tasks there are this knows nothing: often the coordinator, which cannot be asked, does.
 pub(crate) fn attached(exit: Exit, unknown_job: Exit) -> Exit {
     match exit {
-        Exit::Ok
-        | Exit::Usage
-        | Exit::InputOutput
-        | Exit::Interrupted
-        | Exit::ClosedPipe
-        | Exit::TimedOut => exit,
+        Exit::Conflict
+        | Exit::Unreachable
+        | Exit::Internal
+        | Exit::Busy
+        | Exit::Denied
+        | Exit::Config
+        | Exit::TaskqFailed => Exit::TaskqFailed,
         Exit::NotFound => unknown_job,
-        _ => Exit::TaskqFailed,
+        Exit::Ok
+        | Exit::Task(_)
+        | Exit::Signal(_)
+        | Exit::TasksFailed
+        | Exit::Usage
+        | Exit::NoMatch
+        | Exit::Cancelled
+        | Exit::InputOutput
+        | Exit::TimedOut
+        | Exit::CannotExecute
+        | Exit::ProgramNotFound
+        | Exit::Interrupted
+        | Exit::ClosedPipe => exit,
     }
 }
 
-/// The status that stands for the one task of a job.
-pub(crate) fn of_outcome(outcome: &Outcome) -> Exit {
+/// The status that stands for one ended task.
+pub(crate) fn of_task(task: &Task) -> Exit {
+    match (task.state(), &task.outcome) {
+        (State::Succeeded, _) => Exit::Ok,
+        (State::Cancelled, _) => Exit::Cancelled,
+        (_, Some(outcome)) => match of_outcome(outcome) {
+            Exit::Ok => Exit::TaskqFailed,
+            exit => exit,
+        },
+        (_, None) => Exit::TaskqFailed,
+    }
+}
+
+fn of_outcome(outcome: &Outcome) -> Exit {
     match outcome.kind() {
         outcome::Kind::Exited => match u8::try_from(outcome.exit_code) {
             Ok(0) => Exit::Ok,
@@ -228,11 +261,25 @@ pub(crate) fn of_jobs<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Exit {
     exit
 }
 
+/// How wide the help is at most.
+const HELP_COLUMNS: usize = 100;
+
 /// The end of `--help`: the table, ready to print.
 pub(crate) fn help() -> String {
-    let mut text = String::from("Exit codes:\n");
+    let mut text = format!("Exit codes:\n  {ATTACHED}\n");
     for (code, meaning) in TABLE {
-        text.push_str(&format!("  {code:<6} {meaning}\n"));
+        let mut line = format!("  {code:<6}");
+        for word in meaning.split(' ') {
+            if line.len() + 1 + word.len() > HELP_COLUMNS {
+                text.push_str(&line);
+                text.push('\n');
+                line = " ".repeat(8);
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        text.push_str(&line);
+        text.push('\n');
     }
     text.pop();
     text
@@ -271,5 +318,20 @@ mod tests {
         }
         assert_eq!(Exit::Signal(9).code(), 137);
         assert_eq!(Exit::Task(3).code(), 3);
+    }
+
+    #[test]
+    fn a_command_that_stays_never_passes_off_a_failure_of_taskq_as_the_task_s() {
+        let row = TABLE.iter().find(|(code, _)| *code == "125").map(|(_, meaning)| *meaning);
+        let row = row.expect("125 is documented");
+        for exit in
+            [Exit::Conflict, Exit::Unreachable, Exit::Internal, Exit::Busy, Exit::Denied, Exit::Config]
+        {
+            assert_eq!(attached(exit, Exit::NotFound), Exit::TaskqFailed, "{exit:?}");
+            assert!(row.contains(&exit.code().to_string()), "{exit:?} is not in the row of 125: {row}");
+        }
+        for exit in [Exit::Usage, Exit::InputOutput, Exit::TimedOut, Exit::Interrupted] {
+            assert_eq!(attached(exit, Exit::TaskqFailed), exit);
+        }
     }
 }

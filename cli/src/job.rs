@@ -7,11 +7,27 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use taskq_client::model::STDIN_BYTES;
 use taskq_client::{Elements, JobBuilder};
 
 use crate::exit::Failure;
 use crate::quantity::{self, Backoff};
+
+/// What a task is told about itself.
+const VARIABLES: &str = "Variables that a task finds in its environment:\n  \
+    TASKQ_JOB      number of its job\n  \
+    TASKQ_TASK     its own number in the job, from 0, as in 42.0\n  \
+    TASKQ_ITEM     its element; several fields are separated by tabs; empty without sources\n  \
+    TASKQ_ATTEMPT  number of this attempt, from 1\n  \
+    TASKQ_SLOT     the worker's slot that it has, from 0\n  \
+    TASKQ_WORKER   name of the worker";
+
+/// The end of the help of a command that makes a job.
+pub(crate) fn help(examples_and_codes: &str) -> String {
+    let (examples, codes) = examples_and_codes.rsplit_once("\n\n").unwrap_or((examples_and_codes, ""));
+    format!("{examples}\n\n{VARIABLES}\n\n{codes}")
+}
 
 /// What to run, where and how often.
 #[derive(clap::Args, Clone, Debug)]
@@ -24,9 +40,9 @@ pub(crate) struct Args {
     /// A name for people [default: the program's file name]
     #[arg(short, long)]
     name: Option<String>,
-    /// The queue it waits in
-    #[arg(short, long, default_value = "default", env = "TASKQ_QUEUE")]
-    queue: String,
+    /// The queue it waits in [env: TASKQ_QUEUE] [default: default]
+    #[arg(short, long, value_parser = NonEmptyStringValueParser::new())]
+    queue: Option<String>,
     /// A label for filters; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = quantity::pair)]
     label: Vec<(String, String)>,
@@ -54,7 +70,7 @@ pub(crate) struct Args {
     /// What the tasks read from standard input, at most 32 MiB (`-`: what this command reads)
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
-    /// Stop an attempt that runs longer than this
+    /// Stop an attempt that runs longer than this; the time that it waits in the queue is not counted
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     timeout: Option<Duration>,
     /// The time between TERM and KILL [default: 10s]
@@ -124,7 +140,7 @@ impl Args {
             (true, Some(script)) => JobBuilder::shell(script),
             (true, None) | (false, _) => JobBuilder::command(argv),
         };
-        job = job.queue(&self.queue).priority(self.priority).slots(self.cpus).retries(self.retries);
+        job = job.queue(self.queue()).priority(self.priority).slots(self.cpus).retries(self.retries);
         job = job.cwd(self.directory()?).stdin(self.read_stdin()?).elements(elements);
         job = job.retry_exit_codes(self.retry_on.iter().copied());
         if let Some(name) = &self.name {
@@ -170,6 +186,12 @@ impl Args {
             job = job.max_fails(tasks);
         }
         Ok(job)
+    }
+
+    /// An empty variable counts as none.
+    fn queue(&self) -> String {
+        let variable = || std::env::var("TASKQ_QUEUE").ok().filter(|queue| !queue.is_empty());
+        self.queue.clone().or_else(variable).unwrap_or_else(|| "default".to_owned())
     }
 
     fn directory(&self) -> anyhow::Result<String> {

@@ -40,7 +40,11 @@ impl Plan {
         let read = tokio::task::spawn_blocking(move || sources.read(trailing)).await;
         let values = read.map_err(|cause| Failure::because(Exit::Internal, cause.to_string()))??;
         let shell = flags.job.shell();
-        let template = Template::parse(&argv, shell, &values.elements.columns());
+        let mut template = Template::parse(&argv, shell, &values.elements.columns());
+        if values.fields_unknown && values.elements.total()? == 0 {
+            // No command is made of it, so that its fields need not be known.
+            template = Template::parse(&argv, false, &[]);
+        }
         let template = template.map_err(taskq_client::Error::from)?;
         values.check(&template)?;
         Ok(Plan { argv, shell, template, elements: values.elements })

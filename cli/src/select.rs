@@ -30,8 +30,7 @@ pub(crate) trait Select: FromStr<Err = Error> + Clone + Send + Sync + 'static {
 }
 
 impl Select for Selector {
-    const HELP: &'static str =
-        "Jobs and tasks: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input";
+    const HELP: &'static str = "Jobs and tasks, which count from 0: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input";
 
     fn job(&self) -> JobRef {
         self.job
@@ -221,14 +220,41 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.job)?;
         for (n, span) in self.tasks.iter().enumerate() {
-            f.write_str(if n == 0 { "." } else { "," })?;
-            match span.first == span.last {
-                true => write!(f, "{}", span.first)?,
-                false => write!(f, "{}-{}", span.first, span.last)?,
-            }
+            write!(f, "{}{span}", if n == 0 { "." } else { "," })?;
         }
         Ok(())
     }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => write!(f, "{}", self.first),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+/// The first of the `wanted` indices that is none of those that are `there`, which come in ascending order.
+pub(crate) fn first_beyond(wanted: &[Span], there: &[Span]) -> Option<u32> {
+    for span in wanted {
+        let mut next = span.first;
+        for known in there {
+            if known.first <= next && next <= known.last {
+                match known.last.checked_add(1) {
+                    Some(after) if after <= span.last => next = after,
+                    _ => {
+                        next = span.last;
+                        break;
+                    }
+                }
+            }
+        }
+        if !there.iter().any(|known| known.first <= next && next <= known.last) {
+            return Some(next);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -249,6 +275,25 @@ mod tests {
                 tasks: vec![Span { first: 1, last: 5 }, Span { first: 9, last: 9 }]
             })
         );
+    }
+
+    #[test]
+    fn the_first_index_that_is_not_there_is_found() {
+        let spans = |text: &str| text.parse::<Selector>().expect(text).tasks;
+        let there = spans("1.3-5,6-8,10");
+        for (wanted, beyond) in [
+            ("1.3", None),
+            ("1.4-8", None),
+            ("1.10,3", None),
+            ("1.2", Some(2)),
+            ("1.4-9", Some(9)),
+            ("1.3-10", Some(9)),
+            ("1.10-4294967295", Some(11)),
+            ("1.5,11", Some(11)),
+        ] {
+            assert_eq!(first_beyond(&spans(wanted), &there), beyond, "{wanted}");
+        }
+        assert_eq!(first_beyond(&spans("1.0-4294967295"), &spans("1.0-4294967295")), None);
     }
 
     #[test]

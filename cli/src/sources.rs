@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use taskq_client::Elements;
+use taskq_client::{Elements, Source};
 use taskq_template::Template;
 use thiserror::Error;
 
@@ -14,6 +14,7 @@ use self::array::Array;
 
 mod array;
 mod format;
+mod json;
 
 /// What a source may be wrong about.
 #[derive(Debug, Error)]
@@ -80,7 +81,7 @@ impl Args {
     pub(crate) fn read(&self, trailing: Vec<Trailing>) -> Result<Values, Error> {
         let mut files = Files::default();
         let mut elements = Elements::new();
-        let mut gaps = Vec::new();
+        let (mut gaps, mut fields_unknown) = (Vec::new(), false);
         for one in trailing {
             elements = match one {
                 Trailing::Values(values) => elements.items(values.iter().map(|value| value.as_bytes())),
@@ -94,13 +95,16 @@ impl Args {
             elements = elements.source(format::records(path, &files.read(path)?)?);
         }
         for path in &self.csv {
-            elements = elements.source(format::csv_records(path, &files.read(path)?)?);
+            let records = format::csv_records(path, &files.read(path)?)?;
+            fields_unknown |= records.is_none();
+            elements = elements.source(records.unwrap_or_else(Source::items));
         }
         for path in &self.jsonl {
-            let (source, missing) = format::json_lines(path, &files.read(path)?)?;
+            let records = json::json_lines(path, &files.read(path)?)?;
+            fields_unknown |= records.is_none();
+            let (source, missing) = records.unwrap_or_else(|| (Source::items(), Vec::new()));
             let before = elements.columns().len();
-            let gap =
-                |lacks: format::Missing| Gap { column: before + lacks.column, path: path.clone(), lacks };
+            let gap = |lacks: json::Missing| Gap { column: before + lacks.column, path: path.clone(), lacks };
             gaps.extend(missing.into_iter().map(gap));
             elements = elements.source(source);
         }
@@ -108,7 +112,7 @@ impl Args {
             elements = elements.range(array.first, array.step, array.count);
         }
         let elements = if self.zip { elements.zip() } else { elements };
-        Ok(Values { elements, gaps })
+        Ok(Values { elements, gaps, fields_unknown })
     }
 
     /// True if one of them is standard input.
@@ -128,6 +132,8 @@ impl Args {
 pub(crate) struct Values {
     pub(crate) elements: Elements,
     gaps: Vec<Gap>,
+    /// A file of records is empty: it has no element, and does not say which fields one would have.
+    pub(crate) fields_unknown: bool,
 }
 
 /// A line of JSON that lacks what others have.
@@ -136,7 +142,7 @@ struct Gap {
     /// Among those of all sources.
     column: usize,
     path: PathBuf,
-    lacks: format::Missing,
+    lacks: json::Missing,
 }
 
 impl Values {

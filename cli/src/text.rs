@@ -5,6 +5,12 @@ use std::borrow::Cow;
 
 use unicode_width::UnicodeWidthChar;
 
+/// How much of a value is repeated in a message about it.
+const SHORT: usize = 80;
+
+/// Longer words than this, say of a path, are not told whole.
+pub(crate) const LONG: usize = 1_000;
+
 /// `850ms`, `2.1s`, `3m05s`, `2h10m`, `4d03h`.
 pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1_000;
@@ -86,6 +92,33 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(safe)
+}
+
+/// For a message: visible, and of more than [`SHORT`] characters the beginning, and how many there are.
+pub(crate) fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHORT) {
+        None => visible(text),
+        Some((end, _)) => {
+            Cow::Owned(format!("{}... ({} characters)", visible(&text[..end]), text.chars().count()))
+        }
+    }
+}
+
+/// An error as it is told: of a word longer than a screen has lines for, only the beginning.
+pub(crate) fn without_long_words(text: &str) -> String {
+    let mut told = String::with_capacity(text.len().min(4 * LONG));
+    for piece in text.split_inclusive(char::is_whitespace) {
+        let word = piece.trim_end();
+        match word.char_indices().nth(LONG) {
+            None => told.push_str(piece),
+            Some(_) => {
+                told.extend(word.chars().take(SHORT));
+                told.push_str(&format!("... ({} characters)", word.chars().count()));
+                told.push_str(&piece[word.len()..]);
+            }
+        }
+    }
+    told
 }
 
 /// Output of tasks for a terminal: line ends and tabs stay, other control bytes are escaped.
@@ -189,6 +222,20 @@ mod tests {
         assert_eq!(harmless(red, true), "\u{1b}[31mred\u{1b}[0m \\u{1b}[2J\n");
         assert_eq!(harmless(red, false), "\\u{1b}[31mred\\u{1b}[0m \\u{1b}[2J\n");
         assert_eq!(harmless(b"\x1b[", true), "\\u{1b}[");
+    }
+
+    #[test]
+    fn a_message_repeats_no_more_than_a_line() {
+        assert_eq!(short("a\tb"), "a\\tb");
+        assert_eq!(short(&"é".repeat(80)), "é".repeat(80));
+        assert_eq!(short(&"é".repeat(81)), format!("{}... (81 characters)", "é".repeat(80)));
+        let plain = "error: a\n  b  c\t";
+        assert_eq!(without_long_words(plain), plain);
+        let long = format!("error: '{}' is\n long", "é".repeat(1_200));
+        assert_eq!(
+            without_long_words(&long),
+            format!("error: '{}... (1202 characters) is\n long", "é".repeat(79))
+        );
     }
 
     #[test]

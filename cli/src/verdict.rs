@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use taskq_client::model::{Job, Outcome, State, Task, outcome, state_word};
+use taskq_client::model::{Counts, Job, Outcome, State, Task, outcome, state_word};
 
 use crate::screen::Screen;
 use crate::text;
@@ -76,9 +76,9 @@ fn not_executed(screen: &Screen, job: &Job, outcome: &Outcome) -> String {
         screen.symbols.cross(),
         job.id,
         attempt(job, outcome),
-        text::visible(program),
+        text::short(program),
         text::visible(&outcome.worker),
-        text::visible(reason),
+        text::without_long_words(&text::visible(reason)),
     )
 }
 
@@ -114,6 +114,18 @@ pub(crate) fn of_many(screen: &Screen, job: &Job) -> Option<String> {
     ))
 }
 
+/// `8 succeeded, 2 failed`: how the tasks of a job ended.
+pub(crate) fn shares(counts: &Counts) -> String {
+    let all = [
+        (counts.succeeded, State::Succeeded),
+        (counts.failed, State::Failed),
+        (counts.cancelled, State::Cancelled),
+        (counts.skipped, State::Skipped),
+    ];
+    let some = all.into_iter().filter(|(count, _)| *count > 0);
+    some.map(|(count, state)| format!("{count} {}", state_word(state))).collect::<Vec<_>>().join(", ")
+}
+
 /// `which: taskq tasks 42 -s failed,cancelled`, and so on for some jobs more.
 pub(crate) fn states_hint(met: &BTreeMap<u64, BTreeSet<State>>) -> String {
     let mut which: Vec<String> = Vec::new();
@@ -129,7 +141,7 @@ pub(crate) fn states_hint(met: &BTreeMap<u64, BTreeSet<State>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use taskq_client::model::{Command, Counts, JobSpec};
+    use taskq_client::model::{Command, JobSpec};
 
     use super::*;
     use crate::screen::{When, Wishes};

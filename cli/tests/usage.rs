@@ -15,6 +15,10 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["submit", "--label", "x", "--", "true"], "KEY=VALUE"),
     (&["submit", "--env", "TASKQ_TEST_UNSET", "--", "true"], "not set here"),
     (&["submit", "--queue", "a b", "--", "true"], "queue"),
+    (&["run", "-q", "", "--", "true"], "--queue <QUEUE>"),
+    (&["rm", "-q", "", "-y"], "--queue <QUEUE>"),
+    (&["rm", "--name", "", "-y"], "--name <GLOB>"),
+    (&["cancel", "--error-like", "", "-y"], "--error-like <TEXT>"),
     (&["submit", "--array", "1-3", "--", "echo", "{nmae}"], "{nmae}"),
     (&["submit", "-c", "--", "a", "b"], "one argument"),
     (&["submit", "--zip", "--", "echo", ":::", "a", "b", ":::", "c"], "equally long"),
@@ -110,6 +114,55 @@ fn a_file_that_is_not_there_is_exit_74_and_named() {
         let said = common::said(common::taskq(home.path(), args).current_dir(home.path()));
         assert_eq!(said.code, 74, "taskq {args:?}: {}", said.stderr);
         assert!(said.stderr.contains("missing.txt"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn numbers_of_json_lines_reach_the_command_as_written() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    let numbers = ["18446744073709551616", "1.0", "1", "1e3", "0.10"];
+    let lines: String = numbers.iter().map(|number| format!("{{\"n\": {number}}}\n")).collect();
+    std::fs::write(home.path().join("numbers.jsonl"), lines).expect("write");
+    let args = ["map", "--dry-run", "--jsonl", "numbers.jsonl", "--", "echo", "{n}"];
+    let said = common::said(common::taskq(home.path(), &args).current_dir(home.path()));
+    let commands: Vec<String> = numbers.iter().map(|number| format!("echo {number}")).collect();
+    assert_eq!(said.stdout.lines().collect::<Vec<_>>(), commands, "{}", said.stderr);
+}
+
+#[test]
+fn what_is_wrong_in_a_file_of_records_is_told_with_its_one_line() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    std::fs::write(home.path().join("open.csv"), "a,b\n1,2\n3,\"4\n5,6\n").expect("write");
+    std::fs::write(home.path().join("bad.jsonl"), "{\"a\": 1}\n{\"a\": }\n").expect("write");
+    for (format, file, expected) in [
+        ("--csv", "open.csv", "open.csv, line 3: the quote that opens a field here is never closed"),
+        ("--jsonl", "bad.jsonl", "bad.jsonl, line 2: expected value at column 7"),
+    ] {
+        let args = ["map", "--dry-run", format, file, "--", "echo", "{a}"];
+        let said = common::said(common::taskq(home.path(), &args).current_dir(home.path()));
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{}", said.stderr);
+        assert_eq!(said.stderr, format!("error: {expected}\n"));
+    }
+}
+
+#[test]
+fn an_empty_source_of_any_kind_is_nothing_to_do() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    std::fs::write(home.path().join("empty"), "").expect("write");
+    std::fs::write(home.path().join("header"), "name\n").expect("write");
+    for (source, file, word) in [
+        ("--jsonl", "empty", "{name}"),
+        ("--csv", "empty", "{name}"),
+        ("--csv", "header", "{name}"),
+        ("--each-line", "empty", "{}"),
+        ("--each-null", "empty", "{}"),
+    ] {
+        let run = |args: &[&str]| common::said(common::taskq(home.path(), args).current_dir(home.path()));
+        let mapped = run(&["map", source, file, "--", "echo", word]);
+        let said = (mapped.code, mapped.stderr.as_str());
+        assert_eq!(said, (0, "taskq: nothing to do\n"), "{source} {file}");
+        let submitted = run(&["submit", source, file, "--", "echo", word]);
+        assert_eq!(submitted.code, 4, "{source} {file}: {}", submitted.stderr);
     }
 }
 

@@ -2,7 +2,7 @@
 //! again while the coordinator is away.
 
 use crate::client::{AdminCalls, Client, JobsCalls};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_mark};
 use crate::job::is_name;
 use crate::model::{Acted, Purged, Queue, Selection, Stats, Worker};
 use crate::submit::request_id;
@@ -27,7 +27,8 @@ macro_rules! acts {
                 async move { jobs.$name(request).await }
             };
             let reply: ActReply = self.ask(self.options().submit_patience, call).await?;
-            Ok(reply.acted)
+            let plain = |acted: Acted| Acted { note: without_mark(&acted.note), ..acted };
+            Ok(reply.acted.into_iter().map(plain).collect())
         }
     )*};
 }

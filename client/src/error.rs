@@ -28,8 +28,10 @@ pub enum Error {
     },
     /// Nothing says where a coordinator is.
     #[error(
-        "no coordinator is known here: {path} does not exist\n  looked at: --addr, --access, TASKQ_ADDR, TASKQ_ACCESS, the default data directory\n  \
-         start one here:   taskq up        or on a server:  taskq-server --data DIR   (and name its DIR/access.toml with --access)",
+        "no coordinator is known here: {path} does not exist\n  \
+         if one runs: name the access.toml in its data directory with --access FILE or TASKQ_ACCESS,\n               \
+         or its address and token with TASKQ_ADDR and TASKQ_TOKEN\n  \
+         if none runs: start one here with  taskq up,  or on a server with  taskq-server --data DIR",
         path = .path.display()
     )]
     NoCoordinator {
@@ -179,7 +181,7 @@ impl Error {
             _ if message.contains("LAGGED") => Self::Lagged(text()),
             Code::Unavailable => Self::unreachable(text(), at),
             Code::InvalidArgument => Self::Usage(text()),
-            Code::NotFound if message.contains("EXPIRED") => Self::Gone(text()),
+            Code::NotFound if message.contains("EXPIRED") => Self::Gone(without_mark(message)),
             Code::NotFound => Self::NotFound(text()),
             Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => Self::Conflict(text()),
             // The words of tonic's decoder, on whichever side refused.
@@ -208,6 +210,11 @@ impl Error {
     fn unreachable(cause: String, at: &At) -> Self {
         Self::Unreachable { addr: at.addr.clone(), origin: at.addr_from.clone(), cause }
     }
+}
+
+/// The word by which programs know what was removed is none for people.
+pub(crate) fn without_mark(message: &str) -> String {
+    message.replace(" (EXPIRED)", "")
 }
 
 /// Which coordinator a call went to, and who said so: for messages.

@@ -229,6 +229,8 @@ pub enum Reply {
     Acted {
         /// Tasks.
         tasks: u32,
+        /// Those of them that have not ended by it: they run, or may run, and are being stopped.
+        stopping: u32,
         /// A remark, may be empty.
         note: &'static str,
     },
@@ -442,13 +444,43 @@ pub struct Stats {
     pub epoch: Epoch,
 }
 
+/// Something that no connected worker offers enough of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Slots.
+    Slots {
+        /// What a task takes.
+        wanted: u32,
+        /// What the largest worker has.
+        most: u32,
+    },
+    /// A named resource.
+    Named {
+        /// Its name.
+        name: Arc<str>,
+        /// What a task takes.
+        wanted: u64,
+        /// The most that a worker has.
+        most: u64,
+    },
+    /// A label.
+    Label {
+        /// Its name.
+        name: Arc<str>,
+        /// The value that it must have.
+        wanted: Arc<str>,
+    },
+    /// Each is offered, but not all by one worker.
+    Together,
+}
+
 /// Why a task is not running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// No worker is connected.
     NoWorkers,
-    /// Connected workers lack something; one line per lacking thing ("gpu: wants 1, most offered is 0").
-    DoesNotFit(Vec<String>),
+    /// Connected workers lack these things.
+    DoesNotFit(Vec<Lack>),
     /// Its queue is paused.
     QueuePaused(Arc<str>),
     /// Its job is paused.

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::from(code(&error))
         }
     }
@@ -31,10 +31,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-            anyhow::Error::new(Error::Listen(error)).context(format!(
-                "cannot listen on {}; is another taskq-server running? choose another --listen",
-                args.listen
-            ))
+            let said = taskq_server::listen::refused(&args.listen.to_string(), &error);
+            anyhow::Error::new(Error::Listen(error)).context(said)
         })?;
         let coordinator = taskq_server::open(config, listener)?;
         let (mut interrupt, mut terminate) =
@@ -61,6 +59,14 @@ fn log(format: LogFormat) {
     }
 }
 
+/// What the system says of a port has been put into words; everything else is told with its causes.
+fn told(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Listen(_)) => error.to_string(),
+        _ => format!("{error:#}"),
+    }
+}
+
 /// The documented exit codes.
 fn code(error: &anyhow::Error) -> u8 {
     if error.is::<taskq_server::config::Error>() {
@@ -68,9 +74,15 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<Error>() {
         Some(Error::Store(store::Error::Locked { .. })) => 75,
-        Some(Error::Store(store::Error::Corrupt { .. } | store::Error::Newer { .. }) | Error::Access(_)) => {
-            78
-        }
+        Some(
+            Error::Store(
+                store::Error::Corrupt { .. }
+                | store::Error::Loss { .. }
+                | store::Error::Newer { .. }
+                | store::Error::NoDirectory { .. },
+            )
+            | Error::Access(_),
+        ) => 78,
         Some(Error::Store(store::Error::Full { .. } | store::Error::Io { .. })) => 74,
         Some(Error::Listen(_)) => 69,
         Some(Error::Serve(_) | Error::Broken) | None => 70,

@@ -37,7 +37,12 @@ fn rm_says_how_much_it_removed_and_nothing_is_removed_twice() {
 
     let before = commits(&cluster);
     for flags in [&["rm", &three][..], &["rm", &three, "--dry-run"]] {
-        let again = cluster.taskq(flags).code(3).says(&[&format!("job {three} "), "was removed"]);
+        let again = cluster.taskq(flags).code(3);
+        assert_eq!(
+            again.stderr,
+            format!("error: job {three} has ended and was removed\n"),
+            "once, and in words"
+        );
         assert_eq!(again.out(), "", "{again}");
     }
     cluster.taskq(&["rm", "424242"]).code(3).says(&["there is no job 424242"]);
@@ -92,6 +97,63 @@ fn only_known_queues_are_resumed() {
     assert_eq!(api.get(id).expect("get").state, pb::State::Blocked as i32);
     cluster.taskq(&["queue", "resume", "later"]).ok();
     assert_eq!(api.ended(id).state, pb::State::Succeeded as i32);
+}
+
+#[test]
+fn rm_takes_what_ended_long_ago_and_nothing_else() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let (first, second) = (ended(&mut cluster, 2).to_string(), ended(&mut cluster, 1).to_string());
+    let api = cluster.api();
+    let runs = api.submit_one(spec::command(&["sleep", "600"]));
+    api.running(runs);
+    cluster.taskq(&["rm", "--older-than", "1h", "-y"]).code(4).says(&["matched nothing"]);
+    cluster.taskq(&["rm", "--older-than", "0"]).code(2).says(&["would remove 2 jobs with 3 tasks", "add -y"]);
+    assert_eq!(
+        cluster.taskq(&["ls", "--older-than", "0", "-o", "id"]).ok().out(),
+        format!("{second}\n{first}")
+    );
+    assert_eq!(cluster.taskq(&["ls", "--older-than", "1h", "-o", "id"]).ok().out(), "");
+    let done = cluster.taskq(&["rm", "--older-than", "0", "-y"]).ok().says(&["removed 2 jobs with 3 tasks"]);
+    let rows = format!("JOB\tDONE\tTASKS\tNEW JOB\tNOTE\n{second}\tremoved\t1\t-\t\n{first}\tremoved\t2\t-");
+    assert_eq!(done.out(), rows);
+    assert_eq!(cluster.taskq(&["ls", "-o", "id"]).ok().out(), runs.to_string(), "what runs is left alone");
+}
+
+#[test]
+fn what_still_runs_is_not_called_cancelled() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let api = cluster.api();
+    // It ends after TERM, but not before it is told to.
+    let script = "trap 'while [ ! -e go ]; do sleep 0.05; done; exit 0' TERM; while :; do sleep 0.05; done";
+    let folder = cluster.folder().to_owned();
+    let submit = ["submit", "--array", "1-3", "--kill-grace", "10m", "--", "sh", "-c", script];
+    let id = cluster.taskq(&submit).ok().number();
+    api.running(id);
+    let job = id.to_string();
+    let would = cluster.taskq(&["cancel", &job, "--dry-run"]).ok();
+    would.says(&[&format!(
+        "would cancel 3 tasks of 1 job ({job}: 3); 1 of them would have to be stopped first"
+    )]);
+    let said = cluster.taskq(&["cancel", &job]).ok();
+    let said = said.says(&[&format!("cancelling 3 tasks of 1 job ({job}: 3); 1 of them run"), "taskq wait"]);
+    assert!(said.out().contains("\tcancelling\t3\t"), "{said}");
+    let again = cluster.taskq(&["cancel", &job, "--json"]).ok().json();
+    assert_eq!(again["acts"][0]["note"], "already being cancelled", "{again}");
+    std::fs::write(folder.join("go"), "").expect("let it end");
+    cluster.taskq(&["wait", &job]).code(6);
+}
+
+#[test]
+fn only_known_queues_are_emptied() {
+    let cluster = Cluster::start();
+    cluster.api().submit_one(pb::JobSpec { queue: "fetch".into(), ..spec::command(&["true"]) });
+    for flags in [&["queue", "purge", "fetsh", "-y"][..], &["queue", "purge", "fetsh", "--dry-run"]] {
+        let run = cluster.taskq(flags).code(3).says(&["no queue fetsh", "known are fetch"]);
+        assert_eq!(run.out(), "", "{run}");
+    }
+    assert_eq!(cluster.taskq(&["queue", "purge", "fetch", "-y"]).ok().out(), "cancelled 1 task of 1 job");
 }
 
 #[test]

@@ -84,6 +84,22 @@ fn six_is_cancelled() {
     let id = cluster.taskq(&["submit", "--array", "1-2", "--", "sleep", "600"]).ok().out();
     cluster.taskq(&["cancel", &id, "-y"]).ok();
     cluster.taskq(&["wait", &id]).code(6);
+    cluster.taskq(&["wait", &format!("{id}.0")]).code(6);
+    // One task is no other case than many, whether it had started or not.
+    let api = cluster.api();
+    for slots in ["1", "9"] {
+        let id = cluster.taskq(&["submit", "--cpus", slots, "--", "sleep", "600"]).ok().number();
+        if slots == "1" {
+            api.running(id);
+        }
+        cluster.taskq(&["cancel", &id.to_string()]).ok();
+        cluster.taskq(&["wait", &id.to_string()]).code(6).says(&["was cancelled"]);
+        cluster.taskq(&["wait", &format!("{id}.0")]).code(6);
+    }
+    let run = cluster.cli(&["run", "--", "sh", "-c", "echo started; exec sleep 600"]).start();
+    wait::holds("the task has started", || run.stdout().contains("started"));
+    cluster.taskq(&["cancel", "last"]).ok();
+    run.end().code(6).says(&["was cancelled"]);
 }
 
 #[test]
@@ -143,6 +159,33 @@ fn a_hundred_and_twenty_five_is_taskq_s_own_failure_in_run() {
         .env("TASKQ_TOKEN", "tq_00000000000000000000000000000000")
         .run();
     run.code(125).says(&[&port.to_string(), "taskq up"]);
+}
+
+#[test]
+fn commands_that_stay_tell_taskq_s_own_failures_apart_from_the_task_s() {
+    let cluster = Cluster::start();
+    let address = cluster.access().address;
+    cluster.taskq(&["submit", "--idempotency-key", "k", "--", "true"]).ok();
+    // What stays, what does not, and what the latter ends with.
+    let denied = |words: &[&str]| {
+        let run = Taskq::new(cluster.folder(), words);
+        run.env("TASKQ_ADDR", &address).env("TASKQ_TOKEN", "tq_wrong").run()
+    };
+    for words in [
+        &["run", "--", "true"][..],
+        &["submit", "--wait", "--", "true"],
+        &["submit", "--follow", "--array", "1-3", "--", "true"],
+        &["wait", "1"],
+        &["wait", "1", "2"],
+        &["wait", "1.0"],
+    ] {
+        denied(words).code(125).says(&["token"]);
+    }
+    denied(&["map", "true", ":::", "a"]).code(77);
+    let taken = ["submit", "--idempotency-key", "k", "--wait", "--", "false"];
+    cluster.taskq(&taken).code(125).says(&["belongs to job 1"]);
+    cluster.taskq(&["wait", "9999"]).code(3).says(&["9999"]);
+    cluster.taskq(&["wait", "9999", "9998"]).code(3).says(&["9999"]);
 }
 
 #[test]

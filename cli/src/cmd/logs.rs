@@ -1,8 +1,8 @@
 //! `taskq logs`: captured output, also while it grows.
 
 use serde::Serialize;
-use taskq_client::model::{LogChunk, Stream};
-use taskq_client::{JobId, LogsQuery};
+use taskq_client::model::{LogChunk, Span, Stream};
+use taskq_client::{Client, JobId, LogsQuery, TaskQuery};
 
 use crate::attach;
 use crate::captured::Bytes;
@@ -32,7 +32,7 @@ const SCHEMA: &str = "taskq.v1.logs";
     Ctrl-C stops reading and leaves the job alone (130). If standard output was not kept\n\
     whole, notes say where and how much is missing, and the exit code is 74.")]
 pub(crate) struct Args {
-    /// A job, or some of its tasks: 42, 42.7, 42.1-5,9, last, last~1
+    /// A job, or some of its tasks, which count from 0: 42, 42.7, 42.1-5,9, last, last~1
     #[arg(value_name = "SELECTOR")]
     selector: Typed,
     /// Go on until all these tasks have ended
@@ -89,12 +89,16 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         cursor: 0,
     };
     let mut interrupts = Interrupts::listen()?;
+    let (indices, mut came) = (query.indices.clone(), false);
     let mut logs = client.logs(one.job, query);
     let mut sink = Sink::new(one.job, style, args.follow, screen.format);
     loop {
         tokio::select! {
             chunk = logs.next() => match chunk {
-                Some(chunk) => sink.chunk(&chunk?)?,
+                Some(chunk) => {
+                    came = true;
+                    sink.chunk(&chunk?)?;
+                }
                 None => break,
             },
             () = interrupts.next() => {
@@ -103,7 +107,28 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             }
         }
     }
+    if let (Some(attempt), false) = (args.attempt, came) {
+        check_attempt(&client, one.job, indices, attempt).await?;
+    }
     sink.finish()
+}
+
+/// An attempt may have written nothing, but there must have been one.
+async fn check_attempt(client: &Client, job: JobId, indices: Vec<Span>, attempt: u32) -> anyhow::Result<()> {
+    let mut tasks = client.list_tasks(job, TaskQuery { indices, ..TaskQuery::default() }).page_size(1_000);
+    let mut most = 0;
+    while let Some(task) = tasks.next().await {
+        most = most.max(task?.attempt);
+        if most >= attempt {
+            return Ok(());
+        }
+    }
+    let there = match most {
+        0 => "nothing has started yet".to_owned(),
+        1 => "there was one attempt".to_owned(),
+        most => format!("there were {most} attempts at most"),
+    };
+    Err(Failure::because(Exit::NotFound, format!("job {job} has no attempt {attempt}: {there}")))
 }
 
 /// Where pieces of output go.

@@ -35,6 +35,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let mut rows = Vec::new();
     while let Some(job) = jobs.next().await {
         let job = job?;
+        if !args.filter.is_old_enough(job.ended_unix_ms, now) {
+            continue;
+        }
         if rows.len() >= limit as usize {
             context.say(&format!("only the newest {limit} jobs are listed; more with --limit N or --all"));
             break;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure, TABLE};
+use crate::exit::{ATTACHED, Exit, Failure, TABLE};
 
 /// Write the manual pages into a directory
 #[derive(clap::Args, Debug)]
@@ -30,6 +30,7 @@ fn exit_codes() -> String {
     let mut page = String::from(
         ".TH taskq-exit-codes 1\n.SH NAME\ntaskq\\-exit\\-codes \\- what the exit codes of taskq mean\n.SH \"EXIT STATUS\"\n",
     );
+    page.push_str(&format!("{}\n", ATTACHED.replace('-', "\\-")));
     for (code, meaning) in TABLE {
         let meaning = meaning.replace('\\', "\\\\").replace('-', "\\-");
         page.push_str(&format!(".TP\n.B {code}\n{meaning}\n"));

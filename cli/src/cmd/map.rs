@@ -36,7 +36,7 @@ mod write;
 ///
 /// Ctrl-C cancels what has not ended; a second one leaves the job alone.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  \
+#[command(after_help = job::help("Examples:\n  \
     taskq map gzip -k9 {} ::: *.txt\n  \
     taskq map 'convert {} -resize 50% {.}.small.png' ::: *.jpg\n  \
     taskq map ./fit --rate {1} --seed {2} ::: 0.1 0.01 ::: 1 2 3\n  \
@@ -44,7 +44,7 @@ mod write;
     taskq map --joblog jobs.tsv -j 50 --retries 2 'curl -sfO {}' :::: urls.txt\n  \
     taskq map --resume-failed jobs.tsv\n\n\
     Options of taskq come before the template. Exit codes: 0 all succeeded, 1 some failed, 6 cancelled,\n\
-    74 standard output is not whole or could not be written, 130 Ctrl-C. All codes: taskq --help")]
+    74 standard output is not whole or could not be written, 130 Ctrl-C. All codes: taskq --help"))]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,
@@ -177,9 +177,10 @@ fn left_to_do(args: &Args, plan: &Plan) -> anyhow::Result<Vec<Span>> {
         let command = plan.command(index)?;
         if let Some(logged) = earlier.other_command(seq, &command) {
             return Err(Failure::usage(format!(
-                "{} says that element {seq} was `{logged}`, but now it is `{}`; use another --joblog for another map",
+                "{} says that element {seq} was `{}`, but now it is `{}`; use another --joblog for another map",
                 path.display(),
-                text::visible(&command),
+                text::short(logged),
+                text::short(&command),
             )));
         }
         if index > next {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::act::counted;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -36,6 +37,9 @@ enum Verb {
         name: String,
     },
     /// Cancel every task of a queue that has not started
+    ///
+    /// One that does not exist is an error (3), with those that do. A queue is there while it has jobs that have not
+    /// ended, or once it was paused.
     Purge {
         /// Its name
         name: String,
@@ -66,13 +70,15 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             if !dry_run && !yes {
                 let would = client.purge_queue(&name, true).await?;
                 return Err(Failure::usage(format!(
-                    "this would cancel {} tasks of {} jobs; add -y to do it, or --dry-run to look only",
-                    would.tasks, would.jobs
+                    "this would cancel {} of {}; add -y to do it, or --dry-run to look only",
+                    counted(would.tasks, "task"),
+                    counted(would.jobs, "job")
                 )));
             }
             let purged = client.purge_queue(&name, dry_run).await?;
             let would = if dry_run { "would cancel" } else { "cancelled" };
-            let line = format!("{would} {} tasks of {} jobs", purged.tasks, purged.jobs);
+            let (tasks, jobs) = (counted(purged.tasks, "task"), counted(purged.jobs, "job"));
+            let line = format!("{would} {tasks} of {jobs}");
             let view = Purged { queue: name, dry_run, jobs: purged.jobs, tasks: purged.tasks };
             output::one(&context.screen, "taskq.v1.purged", &view, &[line])?;
             return Ok(Exit::Ok);

@@ -22,7 +22,7 @@ mod printer;
     Exit codes: 0 printed whole, 3 no such job, 5 not ended yet, 74 the output was not kept\n\
     whole (see --output-limit of submit) or could not be written. All codes: taskq --help")]
 pub(crate) struct Args {
-    /// Jobs and tasks: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
+    /// Jobs and tasks, which count from 0: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
     #[arg(value_name = "SELECTOR", required = true)]
     selectors: Vec<Typed>,
     /// Print standard error instead

@@ -12,7 +12,9 @@ use crate::select::WholeJob;
 ///
 /// A filter acts on every job that matches; it asks first on a terminal, and needs -y elsewhere.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  taskq rm 42\n  taskq rm -q nightly -s succeeded --dry-run")]
+#[command(
+    after_help = "Examples:\n  taskq rm 42\n  taskq rm --older-than 7d -y\n  taskq rm -q nightly -s succeeded --dry-run"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     what: act::Args<WholeJob>,

@@ -24,13 +24,14 @@ use crate::view::Shown;
 /// Braces are literal here, but for {#} {%} {job} {attempt} {worker}: other placeholders need `submit` or `map`.
 /// With --json, standard output carries the document of `taskq show` at the end; the program's own stays in `taskq result`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  \
+#[command(after_help = job::help("Examples:\n  \
     taskq run -- make test\n  \
     taskq run --cpus 2 --timeout 1h --retries 2 -- python3 train.py --epochs 3\n  \
     taskq run -c 'sort words.txt | uniq -c'\n  \
     generate | taskq run --stdin - -- gzip -c > out.gz\n\n\
-    Exit codes: the program's own; 74 standard output is not whole or could not be written, 124 timeout,\n\
-    125 taskq failed, 126 cannot execute, 127 not found, 128+n signal n, 130 Ctrl-C. All codes: taskq --help")]
+    Exit codes: the program's own; 6 cancelled, 74 standard output is not whole or could not be written,\n\
+    124 timeout, 125 taskq failed, 126 cannot execute, 127 not found, 128+n signal n, 130 Ctrl-C.\n\
+    All codes: taskq --help"))]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,

@@ -11,7 +11,7 @@ use crate::view::Shown;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  taskq show 42\n  taskq show 42.7\n  taskq show last --json")]
 pub(crate) struct Args {
-    /// Jobs and tasks: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
+    /// Jobs and tasks, which count from 0: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
     #[arg(value_name = "SELECTOR", required = true)]
     selectors: Vec<Typed>,
 }

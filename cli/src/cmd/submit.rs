@@ -28,14 +28,15 @@ use super::run::live;
 ///
 /// With --json and --wait, the document of `taskq show` when the job has ended.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  \
+#[command(after_help = job::help("Examples:\n  \
     taskq submit --name nightly -- ./backup.sh\n  \
-    taskq submit --each-line urls.txt --retries 3 -- curl -sfo out/{#}.html {}\n  \
+    taskq submit --each-line urls.txt --retries 3 -- curl --create-dirs -sSfo out/{#}.html {}\n  \
     taskq submit --array 1-1000%50 --wait -- ./simulate --seed {}\n  \
     taskq submit -q gpu --res gpu=1 -- python3 train.py ::: 0.1 0.01\n  \
     taskq submit --csv users.csv --dry-run -- mail {address}\n\n\
-    Exit codes: with --wait or --follow those of the task, or 1 if any of many failed, 74 if what\n\
-    --follow shows is not whole; otherwise 69 unreachable, 5 conflict, 75 busy. All codes: taskq --help")]
+    Exit codes: with --wait or --follow those of the task, 1 if any of many failed, 6 cancelled,\n\
+    74 if what --follow shows is not whole, 125 taskq failed; else 69 unreachable, 5 conflict, 75 busy.\n\
+    All codes: taskq --help"))]
 pub(crate) struct Args {
     #[command(flatten)]
     job: job::Args,

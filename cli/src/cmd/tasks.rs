@@ -16,7 +16,7 @@ use crate::view::TaskView;
     after_help = "Examples:\n  taskq tasks 42\n  taskq tasks 42 -s failed\n  taskq tasks last.0-99 --json"
 )]
 pub(crate) struct Args {
-    /// Jobs, or some of their tasks: 42, 42.1-5,9, last, last~1, or - to read them from standard input
+    /// Jobs, or some of their tasks, which count from 0: 42, 42.1-5,9, last, last~1, or - to read them from standard input
     #[arg(value_name = "SELECTOR", required = true)]
     selectors: Vec<Typed>,
     /// Tasks in these states

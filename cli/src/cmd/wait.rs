@@ -25,10 +25,11 @@ use crate::{text, verdict};
     taskq wait last --timeout 10m\n  \
     taskq wait 42.0-9 43\n  \
     taskq ls -q nightly -o id | taskq wait -\n\n\
-    Exit codes: of one task its own; of many 0 if all succeeded, 1 if some failed, 6 if some were cancelled;\n\
-    124 --timeout, 130 Ctrl-C, 3 no such job. All codes: taskq --help")]
+    Exit codes: of one task its own, 6 if it was cancelled; of many 0 if all succeeded, 1 if some\n\
+    failed, 6 if some were cancelled; 124 --timeout, 125 taskq failed, 130 Ctrl-C, 3 no such job.\n\
+    All codes: taskq --help")]
 pub(crate) struct Args {
-    /// Jobs and tasks: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
+    /// Jobs and tasks, which count from 0: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
     #[arg(value_name = "SELECTOR", required = true)]
     selectors: Vec<Typed>,
     /// Stop waiting after this time
@@ -39,13 +40,6 @@ pub(crate) struct Args {
     /// Exit with 0 even if tasks fail
     #[arg(long)]
     exit_zero: bool,
-}
-
-impl Args {
-    /// True if the status may stand for one task.
-    pub(crate) fn is_about_one(&self) -> bool {
-        matches!(self.selectors.as_slice(), [Typed::One(_)])
-    }
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
@@ -188,10 +182,6 @@ async fn tasks_of(client: &Client, chosen: &Chosen) -> anyhow::Result<Vec<Task>>
     while let Some(task) = list.next().await {
         tasks.push(task?);
     }
-    if tasks.is_empty() {
-        let message = format!("job {} has no such task (which it has: taskq tasks {0})", chosen.job);
-        return Err(exit::Failure::because(Exit::NotFound, message));
-    }
     Ok(tasks)
 }
 
@@ -209,7 +199,7 @@ fn conclude_tasks(context: &Context, tasks: &[Task]) -> Ended {
         _ => Exit::TasksFailed,
     };
     let alone = match tasks {
-        [task] => task.outcome.as_ref().map_or(Exit::TaskqFailed, exit::of_outcome),
+        [task] => exit::of_task(task),
         _ => among_many,
     };
     Ended::Yes { alone, among_many }

@@ -1,4 +1,4 @@
-//! The file formats that elements come in: lines, NUL-terminated records, CSV, JSON lines.
+//! The file formats that elements come in: lines, NUL-terminated records, CSV; JSON lines are in `json.rs`.
 //! Bytes in, rows out; who reads the file is `sources.rs`.
 
 use std::path::Path;
@@ -34,105 +34,71 @@ fn split(path: &Path, bytes: &[u8], end: u8) -> Result<Source, Error> {
     Ok(source)
 }
 
+/// What a file of records has, if it has a word at all: an empty one does not say how its fields are called.
+pub(super) type Records<T> = Option<T>;
+
 /// The header names the columns.
-pub(super) fn csv_records(path: &Path, bytes: &[u8]) -> Result<Source, Error> {
-    let mut reader = csv::Reader::from_reader(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
-    let columns = reader.headers().map_err(|cause| file(path, &cause))?.clone();
-    if columns.is_empty() {
-        return Err(file(path, &"it has no header line that names its columns"));
+pub(super) fn csv_records(path: &Path, bytes: &[u8]) -> Result<Records<Source>, Error> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.trim_ascii().is_empty() {
+        return Ok(None);
     }
+    if let Some(line) = open_quote(bytes) {
+        let problem = "the quote that opens a field here is never closed".to_owned();
+        return Err(Error::Line { path: path.to_owned(), line, problem });
+    }
+    let mut reader = csv::Reader::from_reader(bytes);
+    let columns = reader.headers().map_err(|cause| file(path, &cause))?.clone();
     let mut source = Source::columns(columns.iter());
     for record in reader.byte_records() {
         let record = record.map_err(|cause| file(path, &cause))?;
         let fields: Vec<&[u8]> = record.iter().collect();
         source.push(&fields).map_err(|cause| file(path, &cause))?;
     }
-    Ok(source)
+    Ok(Some(source))
 }
 
-/// A key that an object lacks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Missing {
-    /// Which column it would have filled, from 0.
-    pub(super) column: usize,
-    pub(super) key: String,
-    /// The first line without it, from 1.
-    pub(super) line: usize,
+/// The line, from 1, of a quote that is still open at the end, which the reader of CSV takes for the end of its field.
+fn open_quote(bytes: &[u8]) -> Option<usize> {
+    enum At {
+        Start,
+        Plain,
+        Quoted {
+            since: usize,
+        },
+        /// Behind a quote inside a quoted field: its end, or the first of two that stand for one.
+        Quote {
+            since: usize,
+        },
+    }
+    let (mut at, mut line) = (At::Start, 1);
+    for byte in bytes {
+        at = match (at, byte) {
+            (At::Start, b'"') => At::Quoted { since: line },
+            (At::Quoted { since }, b'"') => At::Quote { since },
+            (At::Quote { since }, b'"') | (At::Quoted { since }, _) => At::Quoted { since },
+            (At::Start | At::Plain | At::Quote { .. }, b',' | b'\n' | b'\r') => At::Start,
+            (At::Start | At::Plain | At::Quote { .. }, _) => At::Plain,
+        };
+        line += usize::from(*byte == b'\n');
+    }
+    match at {
+        At::Quoted { since } => Some(since),
+        At::Start | At::Plain | At::Quote { .. } => None,
+    }
 }
 
-/// The keys of all objects together are the columns. What an object lacks is empty, and is told, each key once.
-pub(super) fn json_lines(path: &Path, bytes: &[u8]) -> Result<(Source, Vec<Missing>), Error> {
-    let mut columns: Vec<String> = Vec::new();
-    let mut rows: Vec<(usize, Vec<(usize, String)>)> = Vec::new();
-    for (n, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let bad = |problem: String| Error::Line { path: path.to_owned(), line: n + 1, problem };
-        let value: serde_json::Value =
-            serde_json::from_slice(line).map_err(|cause| bad(cause.to_string()))?;
-        if !value.is_object() {
-            return Err(bad("is not a JSON object; its keys name the fields".to_owned()));
-        }
-        let mut row = Vec::new();
-        flatten("", &value, &mut |key, text| {
-            let column = columns.iter().position(|known| known == key).unwrap_or(columns.len());
-            if column == columns.len() {
-                columns.push(key.to_owned());
-            }
-            row.push((column, text));
-        });
-        rows.push((n + 1, row));
-    }
-    if columns.is_empty() && !rows.is_empty() {
-        return Err(file(path, &"its objects have no keys"));
-    }
-    let mut source = Source::columns(columns.iter());
-    let mut first_without: Vec<Option<usize>> = vec![None; columns.len()];
-    for (line, row) in rows {
-        let mut fields: Vec<Option<String>> = vec![None; columns.len()];
-        for (column, text) in row {
-            fields[column] = Some(text);
-        }
-        for (field, first) in fields.iter().zip(&mut first_without) {
-            if field.is_none() {
-                first.get_or_insert(line);
-            }
-        }
-        let fields: Vec<String> = fields.into_iter().map(Option::unwrap_or_default).collect();
-        source.push(&fields).map_err(|cause| file(path, &cause))?;
-    }
-    let missing = first_without.into_iter().zip(columns).enumerate();
-    let missing = missing.filter_map(|(column, (line, key))| Some(Missing { column, key, line: line? }));
-    Ok((source, missing.collect()))
-}
-
-fn file(path: &Path, problem: &dyn std::fmt::Display) -> Error {
+pub(super) fn file(path: &Path, problem: &dyn std::fmt::Display) -> Error {
     Error::File { path: path.to_owned(), problem: problem.to_string() }
 }
 
-/// Nested objects become dotted keys; text stays as it is, lists and numbers become JSON, null is empty.
-fn flatten(prefix: &str, value: &serde_json::Value, found: &mut impl FnMut(&str, String)) {
-    match value {
-        serde_json::Value::Object(map) => {
-            for (key, value) in map {
-                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                flatten(&key, value, found);
-            }
-        }
-        serde_json::Value::String(text) => found(prefix, text.clone()),
-        serde_json::Value::Null => found(prefix, String::new()),
-        other => found(prefix, other.to_string()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use taskq_client::Elements;
 
     use super::*;
 
-    fn rows(source: Source) -> Vec<Vec<String>> {
+    pub(in crate::sources) fn rows(source: Source) -> Vec<Vec<String>> {
         let elements = Elements::new().source(source);
         let row = |n| elements.row(n).expect("a row");
         let text = |field: &[u8]| String::from_utf8(field.to_vec()).expect("UTF-8");
@@ -141,7 +107,7 @@ mod tests {
             .collect()
     }
 
-    fn columns(source: &Source) -> Vec<String> {
+    pub(in crate::sources) fn columns(source: &Source) -> Vec<String> {
         Elements::new().source(source.clone()).columns()
     }
 
@@ -161,25 +127,31 @@ mod tests {
     fn a_csv_header_names_the_fields() {
         let source =
             csv_records(Path::new("f"), b"\xef\xbb\xbfuser,city\nann,\"a, b\"\nbob,c\n").expect("csv");
+        let source = source.expect("records");
         assert_eq!(columns(&source), ["user", "city"]);
         assert_eq!(rows(source), [["ann", "a, b"], ["bob", "c"]]);
         assert!(csv_records(Path::new("f"), b"a,b\n1\n").is_err(), "a short record is refused");
-        assert!(csv_records(Path::new("f"), b"").is_err(), "no header");
         assert!(csv_records(Path::new("f"), b"a\n\0\n").is_err(), "NUL");
     }
 
     #[test]
-    fn json_keys_are_fields_also_nested_and_late_ones() {
-        let text = br#"{"id": 1, "user": {"name": "ann"}}
+    fn a_file_without_a_word_has_no_records_of_any_kind() {
+        for empty in [&b""[..], b"\n", b" \r\n\n"] {
+            assert!(csv_records(Path::new("f"), empty).expect("csv").is_none());
+            assert!(super::super::json::json_lines(Path::new("f"), empty).expect("json").is_none());
+        }
+    }
 
-{"id": 2, "tags": ["x"], "user": {"name": null}}"#;
-        let (source, missing) = json_lines(Path::new("f"), text).expect("json");
-        assert_eq!(columns(&source), ["id", "user.name", "tags"]);
-        assert_eq!(rows(source), [["1", "ann", ""], ["2", "", "[\"x\"]"]]);
-        let tags = Missing { column: 2, key: "tags".to_owned(), line: 1 };
-        assert_eq!(missing, [tags], "null is there, and empty");
-        for bad in ["[1]", "{", "1", "{}", "{\"a\":\"\\u0000\"}"] {
-            assert!(json_lines(Path::new("f"), bad.as_bytes()).is_err(), "{bad:?} must be refused");
+    #[test]
+    fn a_quote_that_is_never_closed_is_named() {
+        for (text, line) in
+            [("a,b\n1,\"2\n3,4\n", 2), ("\"a", 1), ("a\n\"x\"\"\n", 2), ("a\n\"x\ny\"\n\"", 4)]
+        {
+            let error = csv_records(Path::new("f"), text.as_bytes()).expect_err(text).to_string();
+            assert!(error.starts_with(&format!("f, line {line}: the quote")), "{text:?}: {error}");
+        }
+        for text in ["a\n\"x\ny\"\n", "a\nx\"y\n", "a\n\"\"\n", "a,b\n\"x\"\"\",\"y\"", "a\n\"x\"y\n"] {
+            assert!(csv_records(Path::new("f"), text.as_bytes()).is_ok(), "{text:?}");
         }
     }
 }

@@ -7,7 +7,6 @@ use taskq_client::{Client, JobId, TaskQuery};
 
 use super::{JobView, TaskView};
 use crate::clock::UnixMs;
-use crate::exit::{Exit, Failure};
 use crate::output::{self, Format, Out, View};
 use crate::screen::Screen;
 
@@ -38,15 +37,10 @@ impl Shown {
         job: JobId,
         indices: Vec<Span>,
     ) -> anyhow::Result<()> {
-        let before = self.tasks.len();
         let query = TaskQuery { indices, with_history: true, ..TaskQuery::default() };
         let mut tasks = client.list_tasks(job, query);
         while let Some(task) = tasks.next().await {
             self.tasks.push(TaskView::new(&task?));
-        }
-        if self.tasks.len() == before {
-            let message = format!("job {job} has no such task (which it has: taskq tasks {job})");
-            return Err(Failure::because(Exit::NotFound, message));
         }
         Ok(())
     }

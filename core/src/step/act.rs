@@ -53,13 +53,14 @@ fn remove(state: &mut State, job: JobId, dry_run: bool, out: &mut Outcome) -> Re
     if !dry_run {
         forget(state, vec![job], out);
     }
-    Reply::Acted { tasks: 0, note: "" }
+    Reply::Acted { tasks: 0, stopping: 0, note: "" }
 }
 
 fn switch(state: &mut State, id: JobId, paused: bool, dry_run: bool, out: &mut Outcome) -> Reply {
     let Some(job) = state.jobs.get_mut(id) else { return Reply::NotLive(id) };
     if job.paused == paused {
-        return Reply::Acted { tasks: 0, note: if paused { "already paused" } else { "not paused" } };
+        let note = if paused { "already paused" } else { "not paused" };
+        return Reply::Acted { tasks: 0, stopping: 0, note };
     }
     let counts = job.counts();
     if !dry_run {
@@ -67,7 +68,7 @@ fn switch(state: &mut State, id: JobId, paused: bool, dry_run: bool, out: &mut O
         record(state, id, out);
         state.settle(id);
     }
-    Reply::Acted { tasks: counts.queued + counts.backoff, note: "" }
+    Reply::Acted { tasks: counts.queued + counts.backoff, stopping: 0, note: "" }
 }
 
 /// Makes the job's switches durable.
@@ -111,6 +112,7 @@ fn cancel(
     let aim = aim(array, which, total, held_back);
     let ended: u64 = aim.unstarted.iter().map(|(_, indices)| indices.len()).sum();
     let tasks = u32::try_from(ended + aim.started.len()).unwrap_or(u32::MAX);
+    let stopping = u32::try_from(aim.started.len()).unwrap_or(u32::MAX);
     let note = match (tasks, aim.again) {
         (0, true) => "already being cancelled",
         (0, false) => "already ended",
@@ -123,7 +125,7 @@ fn cancel(
         }
         state.conclude(now, id, out);
     }
-    Reply::Acted { tasks, note }
+    Reply::Acted { tasks, stopping, note }
 }
 
 fn stranger(array: &Array, which: &RoaringBitmap, total: u32) -> Option<u32> {

@@ -2,7 +2,7 @@
 
 use crate::{
     array::{Element, Stage},
-    effect::{Reason, Rejection, Reply},
+    effect::{Lack, Reason, Rejection, Reply},
     id::{JobId, Now},
     job::{Phase, Shape},
     state::{Job, State},
@@ -102,27 +102,27 @@ fn fit_reason(state: &State, shape: &Shape) -> Option<Reason> {
     (!free).then_some(Reason::SlotsBusy)
 }
 
-/// One line for each thing that no worker offers enough of.
-fn lacks(workers: &[&Worker], shape: &Shape) -> Vec<String> {
-    let mut lines = Vec::new();
-    let slots = workers.iter().map(|worker| worker.hello.slots).max().unwrap_or(0);
-    if slots < shape.slots {
-        lines.push(format!("slots: wants {}, most offered is {slots}", shape.slots));
+/// Each thing that no worker offers enough of.
+fn lacks(workers: &[&Worker], shape: &Shape) -> Vec<Lack> {
+    let mut lacks = Vec::new();
+    let most = workers.iter().map(|worker| worker.hello.slots).max().unwrap_or(0);
+    if most < shape.slots {
+        lacks.push(Lack::Slots { wanted: shape.slots, most });
     }
     for (name, wanted) in &shape.named {
         let most =
             workers.iter().filter_map(|worker| worker.hello.named.get(name)).max().copied().unwrap_or(0);
         if most < *wanted {
-            lines.push(format!("{name}: wants {wanted}, most offered is {most}"));
+            lacks.push(Lack::Named { name: name.clone(), wanted: *wanted, most });
         }
     }
     for (name, wanted) in &shape.labels {
         if !workers.iter().any(|worker| worker.hello.labels.get(name) == Some(wanted)) {
-            lines.push(format!("label {name}: wants {wanted}, no worker has it"));
+            lacks.push(Lack::Label { name: name.clone(), wanted: wanted.clone() });
         }
     }
-    if lines.is_empty() {
-        lines.push("each is offered, but not all by one worker".to_owned());
+    if lacks.is_empty() {
+        lacks.push(Lack::Together);
     }
-    lines
+    lacks
 }

@@ -387,7 +387,12 @@ fn reply_line(reply: &Reply) -> String {
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
             format!("reply: jobs {}{}", ids.join(" "), if *repeated { " (again)" } else { "" })
         }
-        Reply::Acted { tasks, note } => format!("reply: {tasks} tasks {note}").trim_end().to_owned(),
+        Reply::Acted { tasks, stopping: 0, note } => {
+            format!("reply: {tasks} tasks {note}").trim_end().to_owned()
+        }
+        Reply::Acted { tasks, stopping, note } => {
+            format!("reply: {tasks} tasks, {stopping} being stopped {note}").trim_end().to_owned()
+        }
         Reply::Queue { queue, purged_tasks, .. } => {
             format!(
                 "reply: queue {} paused={} queued={} purged={purged_tasks}",

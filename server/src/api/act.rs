@@ -121,8 +121,9 @@ impl Context {
 
     async fn change(&self, job: JobId, act: Act, dry_run: bool) -> Result<pb::Acted, Failure> {
         match self.ask(Change { job, act, dry_run }).await? {
-            Live::Yes((tasks, note)) => {
-                Ok(pb::Acted { job_id: job.0, tasks, note: note.to_owned(), ..pb::Acted::default() })
+            Live::Yes((tasks, stopping, note)) => {
+                let note = note.to_owned();
+                Ok(pb::Acted { job_id: job.0, tasks, stopping, note, ..pb::Acted::default() })
             }
             Live::No => {
                 self.read(move |store| read::show(store, job, None)).await?;

@@ -85,13 +85,14 @@ impl Admin for Context {
         request: Request<pb::PurgeQueueRequest>,
     ) -> Result<Response<pb::PurgeQueueReply>, Status> {
         let request = request.into_inner();
+        self.known_queue(&request.name).await?;
         let purge = QueueAct::Purge { dry_run: request.dry_run };
         Ok(Response::new(self.queue(&request.name, purge).await?.1))
     }
 }
 
 impl Context {
-    /// A queue may be paused before its first job comes; what is resumed must have been there.
+    /// A queue may be paused before its first job comes; what is resumed or emptied must be there.
     async fn known_queue(&self, queue: &str) -> Result<(), Failure> {
         name(queue).map_err(|why| Invalid::new("name", why))?;
         let queues = self.ask(Queues).await?;

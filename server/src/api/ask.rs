@@ -71,7 +71,7 @@ impl Ask for Submit {
     }
 }
 
-/// Changes one job: how many tasks were touched, and a remark.
+/// Changes one job: how many tasks were touched, how many of them are being stopped, and a remark.
 pub(super) struct Change {
     pub(super) job: JobId,
     pub(super) act: Act,
@@ -79,15 +79,15 @@ pub(super) struct Change {
 }
 
 impl Ask for Change {
-    type Answer = Live<(u32, &'static str)>;
+    type Answer = Live<(u32, u32, &'static str)>;
     fn event(self, request: RequestId) -> Event {
         let Change { job, act, dry_run } = self;
         Event::Act { request, job, act, dry_run }
     }
     fn answer(reply: Reply) -> Option<Self::Answer> {
         Live::of(reply, |reply| {
-            let Reply::Acted { tasks, note } = reply else { return None };
-            Some((tasks, note))
+            let Reply::Acted { tasks, stopping, note } = reply else { return None };
+            Some((tasks, stopping, note))
         })
     }
 }

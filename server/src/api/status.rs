@@ -117,8 +117,10 @@ impl Failure {
     fn from_store(error: &Error) -> Failure {
         let code = match error {
             Error::Full { .. } => Code::ResourceExhausted,
-            Error::Corrupt { .. } => Code::DataLoss,
-            Error::Locked { .. } | Error::Io { .. } | Error::Newer { .. } => Code::Internal,
+            Error::Corrupt { .. } | Error::Loss { .. } => Code::DataLoss,
+            Error::Locked { .. } | Error::Io { .. } | Error::NoDirectory { .. } | Error::Newer { .. } => {
+                Code::Internal
+            }
         };
         Failure { code, message: error.to_string() }
     }

@@ -45,7 +45,7 @@ use taskq_core::{
 
 pub use clean::Tuning;
 pub use guard::Fault;
-pub use log::{LogStore, Options};
+pub use log::{LogStore, Options, check_directories};
 pub use memory::MemoryStore;
 pub use space::{GROWTH, SUBMIT_ROOM};
 
@@ -256,6 +256,14 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
+    /// A file is where a directory must be.
+    #[error(
+        "{path} is not a directory, but the data directory must be one; name another --data, or move the file away"
+    )]
+    NoDirectory {
+        /// What is in the way.
+        path: PathBuf,
+    },
     /// A record fails its checksum, or the engine cannot open its files.
     #[error(
         "the store in {dir} is corrupt: {what}; restore a backup of the directory, or move it away and start empty"
@@ -264,6 +272,17 @@ pub enum Error {
         /// The directory.
         dir: PathBuf,
         /// What, and where.
+        what: String,
+    },
+    /// Commits that were acknowledged are not there, or may not be.
+    #[error(
+        "the store in {dir} may have lost what was acknowledged: {what}; restore a backup of the directory, or serve \
+         what is left with one start of `taskq-server --data {dir} --accept-loss`"
+    )]
+    Loss {
+        /// The directory.
+        dir: PathBuf,
+        /// What, and how that is known.
         what: String,
     },
     /// Written by a later version.

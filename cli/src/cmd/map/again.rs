@@ -36,8 +36,15 @@ pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::
     let client = context.client().await?;
     let mut interrupts = Interrupts::listen()?;
     let (mut worst, mut ended) = (Exit::Ok, Vec::new());
+    let mut refused = None;
     for (job, seqs) in failed {
-        let id = again(&client, path, job, &seqs).await?;
+        let id = match again(&client, path, job, &seqs).await {
+            Ok(id) => id,
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        };
         let attached = Attached {
             context,
             client: &client,
@@ -54,8 +61,12 @@ pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::
             break;
         }
     }
+    // What has run is told, also if the rest could not.
     Shown::print_ended(&context.screen, &client, ended).await?;
-    Ok(worst)
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(worst),
+    }
 }
 
 async fn again(client: &taskq_client::Client, path: &Path, job: u64, seqs: &[u64]) -> anyhow::Result<JobId> {

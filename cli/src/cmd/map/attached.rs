@@ -118,7 +118,7 @@ impl Attached<'_> {
                 task.job_id,
                 task.index,
                 text::visible(&how),
-                text::visible(&command)
+                text::short(&command)
             ));
         }
         if let Some(joblog) = &mut self.joblog {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use taskq_core::{
-    effect::{JobView, QueueView, Reason, TaskView, WorkerStatus, WorkerView},
+    effect::{JobView, Lack, QueueView, Reason, TaskView, WorkerStatus, WorkerView},
     id::{JobId, Lease},
     job::{Counts, End, Phase},
 };
@@ -242,9 +242,8 @@ pub fn reason(reason: &Reason) -> pb::Reason {
         }
         Reason::DoesNotFit(lacks) => (
             "does_not_fit",
-            format!("no connected worker fits: {}", lacks.join("; ")),
-            "start a worker that offers it: taskq-worker --slots N --resource name=n --label key=value"
-                .to_owned(),
+            format!("no connected worker fits: {}", lacks.iter().map(lack).collect::<Vec<_>>().join("; ")),
+            way_out(lacks),
         ),
         Reason::QueuePaused(queue) => {
             ("queue_paused", format!("queue {queue} is paused"), format!("taskq queue resume {queue}"))
@@ -271,4 +270,34 @@ pub fn reason(reason: &Reason) -> pb::Reason {
         Reason::Behind(ahead) => ("behind", format!("at least {ahead} tasks go first"), String::new()),
     };
     pb::Reason { code: code.to_owned(), text, fix }
+}
+
+/// In the words of the flags that asked for it.
+fn lack(lack: &Lack) -> String {
+    match lack {
+        Lack::Slots { wanted, most } => {
+            format!("a task takes --cpus {wanted}, and the largest worker has {most} slots")
+        }
+        Lack::Named { name, wanted, most } => {
+            format!("a task takes --res {name}={wanted}, and the most that a worker has is {most}")
+        }
+        Lack::Label { name, wanted } => format!("it runs --on {name}={wanted}, and no worker has that label"),
+        Lack::Together => "each of its wishes is met, but not all by one worker".to_owned(),
+    }
+}
+
+fn way_out(lacks: &[Lack]) -> String {
+    let (mut worker, mut job) = (String::new(), String::new());
+    for lack in lacks {
+        match lack {
+            Lack::Slots { wanted, most } => {
+                worker.push_str(&format!(" --slots {wanted}"));
+                job = format!(", or submit it with --cpus {most}");
+            }
+            Lack::Named { name, wanted, .. } => worker.push_str(&format!(" --resource {name}={wanted}")),
+            Lack::Label { name, wanted } => worker.push_str(&format!(" --label {name}={wanted}")),
+            Lack::Together => worker.push_str(" --slots N --resource NAME=COUNT --label KEY=VALUE"),
+        }
+    }
+    format!("start a worker that has room for it: taskq-worker{worker}{job}")
 }

@@ -1,0 +1,34 @@
+//! Why a port cannot be had, in words: people meet this at their first start.
+
+use std::io::{Error, ErrorKind};
+
+/// What to tell about an `addr` that cannot be listened on, with the next step.
+#[must_use]
+pub fn refused(addr: &str, cause: &Error) -> String {
+    let why = match cause.kind() {
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address (its own are listed by: ip -brief address)".to_owned()
+        }
+        ErrorKind::AddrInUse => {
+            "another program listens there; is a coordinator running already? choose another --listen"
+                .to_owned()
+        }
+        ErrorKind::PermissionDenied => "ports below 1024 need root; choose another --listen".to_owned(),
+        _ => cause.to_string(),
+    };
+    format!("cannot listen on {addr}: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_stands_for_a_reason() {
+        for (number, words) in [(99, "no such address"), (98, "another program"), (13, "need root")] {
+            let said = refused("10.0.0.4:7733", &Error::from_raw_os_error(number));
+            assert!(said.starts_with("cannot listen on 10.0.0.4:7733: ") && said.contains(words), "{said}");
+            assert!(!said.contains("os error"), "{said}");
+        }
+    }
+}
