@@ -32,6 +32,15 @@ pub(crate) struct Settings {
     pub(crate) advertise: bool,
 }
 
+/// Which part has ended, without having been told to by this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Nobody is served any more.
+    Coordinator,
+    /// An operator has drained it. The coordinator goes on with the workers that come from elsewhere.
+    Worker,
+}
+
 /// A coordinator and a worker that live as long as this value.
 pub(crate) struct Embedded {
     access: Access,
@@ -113,11 +122,13 @@ impl Embedded {
         self.slots
     }
 
-    /// Ends when the coordinator or the worker ends by itself, with the reason. Cancel-safe.
-    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+    /// Ends when the coordinator or the worker ends by itself: which, or why it failed. Each is told once.
+    /// Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<Part> {
         tokio::select! {
-            served = handle(&mut self.serving) => served.map_or(Ok(()), |result| result.map_err(of_server)),
-            worked = handle(&mut self.working) => worked.map_or(Ok(()), |result| result.map_err(anyhow::Error::from)),
+            Some(served) = handle(&mut self.serving) => served.map(|()| Part::Coordinator).map_err(of_server),
+            Some(worked) = handle(&mut self.working) => worked.map(|()| Part::Worker).map_err(anyhow::Error::from),
+            else => std::future::pending().await,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The main job: submit here, run there, get the result, lose nothing.
 
 use taskq_proto::v1::State;
-use taskq_tests::{Cluster, Ledger, Setup, procs, spec, wait};
+use taskq_tests::{Cluster, Daemon, Ledger, Setup, binaries, cluster, daemon, procs, spec, wait};
 
 #[test]
 fn a_job_is_submitted_run_and_answered() {
@@ -220,6 +220,48 @@ fn a_worker_drains_on_sigterm() {
     cluster.worker(1);
     assert_eq!(api.ended(queued).state, State::Succeeded as i32);
     assert_eq!(api.task(queued, 0).outcome.unwrap().kind, taskq_proto::v1::outcome::Kind::Exited as i32);
+}
+
+#[test]
+fn a_worker_that_an_operator_drains_says_so_and_ends() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    cluster.taskq(&["worker", "drain", "w0"]).ok();
+    assert_eq!(cluster.worker_at(0).end().code(), Some(0));
+    let said = cluster.worker_at(0).log();
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.contains("drained") && last.contains("operator"), "{said}");
+    cluster.worker(1);
+    cluster.worker_at(1).signal(rustix::process::Signal::TERM);
+    assert_eq!(cluster.worker_at(1).end().code(), Some(0));
+    let said = cluster.worker_at(1).log();
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.contains("drained") && last.contains("told to stop"), "{said}");
+}
+
+#[test]
+fn taskq_up_goes_on_when_its_worker_was_drained() {
+    let folder = tempfile::tempdir().unwrap();
+    let taskq = |words: &[&str]| taskq_tests::Taskq::new(folder.path(), words);
+    let up = taskq(&["up", "--listen", "127.0.0.1:0", "--slots", "1", "--json"]).start();
+    wait::until("it says where it is", || serde_json::from_str::<serde_json::Value>(&up.stdout()).ok());
+    taskq(&["run", "--", "echo", "before"]).run().ok();
+
+    taskq(&["worker", "drain", "local"]).run().ok();
+    wait::holds("it says that its worker was drained", || up.stderr().contains("was drained"));
+    let advice = up.stderr();
+    assert!(advice.contains("taskq-worker") && advice.contains("Ctrl-C"), "it says what to do: {advice}");
+
+    let id = taskq(&["submit", "--", "echo", "after"]).run().ok().out();
+    let mut command = daemon::leashed(&binaries::worker());
+    command.args(["--name", "elsewhere"]).current_dir(folder.path());
+    cluster::clean(&mut command, folder.path());
+    let _worker = Daemon::start("worker", &folder.path().join("worker.log"), command);
+    taskq(&["wait", &id]).run().ok();
+    assert_eq!(taskq(&["result", &id]).run().ok().out(), "after");
+
+    up.signal(rustix::process::Signal::INT);
+    up.end().ok();
 }
 
 #[test]

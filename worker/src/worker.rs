@@ -5,6 +5,7 @@
 //! knows which attempts are here and in which state.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
@@ -98,6 +99,8 @@ struct Worker {
     losses: Losses,
     lease: Duration,
     phase: Phase,
+    /// Who ended the work, once it is ending.
+    drainer: Option<Drainer>,
     /// When to look for tasks that waited too long.
     give_back_at: Option<Instant>,
     /// By the clock since boot: from then on tasks may be somebody else's. None: that does not matter.
@@ -119,6 +122,22 @@ enum Phase {
     Working,
     Draining,
     Stopping,
+}
+
+/// On whose word a worker drains; for its log.
+#[derive(Clone, Copy)]
+enum Drainer {
+    Operator,
+    Here,
+}
+
+impl fmt::Display for Drainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Drainer::Operator => "an operator asked the coordinator for it (`taskq worker drain`)",
+            Drainer::Here => "this process was told to stop",
+        })
+    }
 }
 
 impl Worker {
@@ -159,6 +178,7 @@ impl Worker {
             losses: Losses::default(),
             lease: Duration::ZERO,
             phase: Phase::Working,
+            drainer: None,
             give_back_at: None,
             safe_until: None,
             fence_at: None,
@@ -204,7 +224,7 @@ impl Worker {
                 () = at(self.leave_at) => break,
                 () = &mut drain, if !told_to_drain => {
                     told_to_drain = true;
-                    self.drain();
+                    self.drain(Drainer::Here);
                 }
                 () = &mut stop, if !told_to_stop => {
                     told_to_stop = true;
@@ -213,6 +233,9 @@ impl Worker {
             }
         }
         self.say_goodbye(news).await;
+        if let Some(by) = self.drainer {
+            info!("drained, as {by}: the worker ends, and is back when it is started again");
+        }
         Ok(())
     }
 
@@ -243,7 +266,6 @@ impl Worker {
             while let Some(News::Said(_) | News::Opening(_)) = news.recv().await {}
         };
         let _ = timeout(LAST_REPORTS, ending).await;
-        info!("drained");
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::embed::{Embedded, Settings};
+use crate::embed::{Embedded, Part, Settings};
 use crate::exit::Exit;
 use crate::interrupt::Interrupts;
 use crate::output;
@@ -13,7 +13,8 @@ use crate::output;
 /// Start a coordinator and a worker here, until Ctrl-C
 ///
 /// Other commands of the same user find it by themselves. What was acknowledged is in the data directory and is taken
-/// up again by the next `taskq up`. With --json, a document says where it is once it is there.
+/// up again by the next `taskq up`. `taskq worker drain` ends the worker alone: the coordinator goes on, for workers that
+/// are started elsewhere. With --json, a document says where it is once it is there.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
     taskq up\n  \
@@ -66,9 +67,21 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         };
         output::one(&context.screen, "taskq.v1.up", &started, &[])?;
     }
-    tokio::select! {
-        () = interrupts.next() => context.say("stopping; what runs is finished first, Ctrl-C again stops it now"),
-        ended = cluster.ended() => ended?,
+    loop {
+        tokio::select! {
+            () = interrupts.next() => {
+                context.say("stopping; what runs is finished first, Ctrl-C again stops it now");
+                break;
+            }
+            ended = cluster.ended() => match ended? {
+                Part::Coordinator => break,
+                Part::Worker => context.say(&format!(
+                    "worker {} was drained and has ended; the coordinator goes on. To run tasks again, start a \
+                     taskq-worker, or stop this with Ctrl-C and start it anew",
+                    cluster.worker()
+                )),
+            },
+        }
     }
     let drained = tokio::select! {
         drained = cluster.drained() => drained,

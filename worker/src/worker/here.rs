@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval};
 use tracing::{info, warn};
 
-use super::{PATIENCE, Phase, Runner, Worker};
+use super::{Drainer, PATIENCE, Phase, Runner, Worker};
 use crate::attempt::Key;
 use crate::clock;
 use crate::outbox::{Event, Report};
@@ -76,10 +76,11 @@ impl Worker {
         }
     }
 
-    pub(super) fn drain(&mut self) {
+    pub(super) fn drain(&mut self, by: Drainer) {
         if self.phase == Phase::Working {
-            info!(running = self.runners.len(), "draining: finishing what runs");
+            info!(running = self.runners.len(), "draining, as {by}: finishing what runs");
             self.phase = Phase::Draining;
+            self.drainer = Some(by);
             for key in self.slots.give_back(Instant::now().into_std(), Duration::ZERO) {
                 self.give_back_one(key, "the worker drains");
             }
@@ -87,7 +88,7 @@ impl Worker {
     }
 
     pub(super) fn stop(&mut self) {
-        self.drain();
+        self.drain(Drainer::Here);
         info!(running = self.runners.len(), "stopping what runs");
         self.phase = Phase::Stopping;
         for runner in self.runners.values() {

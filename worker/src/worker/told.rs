@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use super::{Error, Link, PATIENCE, Phase, Worker};
+use super::{Drainer, Error, Link, PATIENCE, Phase, Worker};
 use crate::attempt::{How, Key, Outcome, Task};
 use crate::clock;
 use crate::config::{self, OnLeaseLost};
@@ -46,7 +46,7 @@ impl Worker {
                 }
                 Saying::Stop { keys, stale: true } => self.abandon(&keys.into_iter().collect()),
                 Saying::Stop { keys, stale: false } => keys.into_iter().for_each(|key| self.cancel(key)),
-                Saying::Drain => self.drain(),
+                Saying::Drain => self.drain(Drainer::Operator),
             },
         }
         Ok(())
