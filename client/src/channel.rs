@@ -18,8 +18,8 @@ pub type AuthChannel = InterceptedService<Channel, Auth>;
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A silent connection is probed this often, and given up if the probe is not answered in time: together half of the
-/// default lease (15 s), so that a worker has time to come back on another connection.
+/// A silent connection is probed this often, and given up if the probe is not answered in time. Nothing of a client runs
+/// out meanwhile: it goes on from its cursor, and is late by this. A worker, which has a lease, looks for itself.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -47,22 +47,45 @@ impl Interceptor for Auth {
 /// # Errors
 /// The address or token is malformed.
 pub fn connect_lazy(access: &Access) -> Result<AuthChannel> {
-    let uri = format!("http://{}", Address::of(access, Port::Defaulted)?);
-    let endpoint =
-        Endpoint::from_shared(uri).map_err(|error| address::refused(access, &error.to_string()))?;
-    let channel = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(PROBE_EVERY)
-        .keep_alive_timeout(PROBE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect_lazy();
-    let text = format!("Bearer {}", access.token.reveal());
-    let mut header: MetadataValue<Ascii> = text
-        .parse()
-        .map_err(|_| Error::Usage("the token cannot be sent: it is not printable ASCII".into()))?;
-    header.set_sensitive(true);
-    Ok(InterceptedService::new(channel, Auth { header }))
+    Ok(Dial::new(access)?.channel(CONNECT_TIMEOUT))
+}
+
+/// The way to one coordinator, for those who want a connection of their own whenever they doubt the last one.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    endpoint: Endpoint,
+    auth: Auth,
+}
+
+impl Dial {
+    /// Connects nowhere yet.
+    ///
+    /// # Errors
+    /// The address or token is malformed.
+    pub fn new(access: &Access) -> Result<Dial> {
+        let uri = format!("http://{}", Address::of(access, Port::Defaulted)?);
+        let endpoint =
+            Endpoint::from_shared(uri).map_err(|error| address::refused(access, &error.to_string()))?;
+        let endpoint = endpoint
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keep_alive_interval(PROBE_EVERY)
+            .keep_alive_timeout(PROBE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let text = format!("Bearer {}", access.token.reveal());
+        let mut header: MetadataValue<Ascii> = text
+            .parse()
+            .map_err(|_| Error::Usage("the token cannot be sent: it is not printable ASCII".into()))?;
+        header.set_sensitive(true);
+        Ok(Dial { endpoint, auth: Auth { header } })
+    }
+
+    /// A channel with a connection of its own, made when it is first used. A try to connect takes at most `patience`, or
+    /// five seconds. To be called inside a tokio runtime.
+    #[must_use]
+    pub fn channel(&self, patience: Duration) -> AuthChannel {
+        let channel = self.endpoint.clone().connect_timeout(patience.min(CONNECT_TIMEOUT)).connect_lazy();
+        InterceptedService::new(channel, self.auth.clone())
+    }
 }

@@ -1,9 +1,10 @@
-//! A cable between a worker and the coordinator that can be pulled.
+//! A cable to the coordinator that can be pulled, and a network that can go dark: everything stays open, nothing gets
+//! through, and nobody is told.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 /// Forwards TCP connections from its own address to the coordinator's.
@@ -16,6 +17,30 @@ pub struct Proxy {
 struct Shared {
     open: Mutex<Vec<TcpStream>>,
     pulled: AtomicBool,
+    traffic: Mutex<Traffic>,
+    changed: Condvar,
+}
+
+/// Connections have numbers from 1.
+#[derive(Default)]
+struct Traffic {
+    made: u64,
+    /// Those up to this one carry nothing.
+    dark: u64,
+}
+
+impl Shared {
+    fn change<T>(&self, change: impl FnOnce(&mut Traffic) -> T) -> T {
+        let changed = change(&mut self.traffic.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+        changed
+    }
+
+    /// Waits until this connection may carry something.
+    fn light(&self, number: u64) {
+        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lit = self.changed.wait_while(traffic, |traffic| number <= traffic.dark);
+    }
 }
 
 impl Proxy {
@@ -57,13 +82,34 @@ impl Proxy {
         self.cut();
     }
 
+    /// From now on the connections that there are carry nothing in either direction, and stay open. New ones are let
+    /// through.
+    pub fn darken(&self) {
+        self.shared.change(|traffic| traffic.dark = traffic.made);
+    }
+
+    /// The same, and new connections are taken and carry nothing either, until [`Proxy::heal`].
+    pub fn darken_all(&self) {
+        self.shared.change(|traffic| traffic.dark = u64::MAX);
+    }
+
+    /// Everything flows again, what was held back first.
+    pub fn heal(&self) {
+        self.shared.change(|traffic| traffic.dark = 0);
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> u64 {
+        self.shared.change(|traffic| traffic.made)
+    }
+
     /// Lets connections through again.
     pub fn plug(&self) {
         self.shared.pulled.store(false, Ordering::SeqCst);
     }
 }
 
-fn join(near: TcpStream, target: &str, shared: &Shared) -> io::Result<()> {
+fn join(near: TcpStream, target: &str, shared: &Arc<Shared>) -> io::Result<()> {
     let far = TcpStream::connect(target)?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
@@ -72,14 +118,20 @@ fn join(near: TcpStream, target: &str, shared: &Shared) -> io::Result<()> {
     open.push(far.try_clone()?);
     drop(open);
     let (near_in, far_in) = (near.try_clone()?, far.try_clone()?);
-    thread::spawn(move || pump(near_in, far));
-    thread::spawn(move || pump(far_in, near));
+    let number = shared.change(|traffic| {
+        traffic.made += 1;
+        traffic.made
+    });
+    let (there, back) = (Arc::clone(shared), Arc::clone(shared));
+    thread::spawn(move || pump(near_in, far, || there.light(number)));
+    thread::spawn(move || pump(far_in, near, || back.light(number)));
     Ok(())
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream) {
+fn pump(mut from: TcpStream, mut to: TcpStream, light: impl Fn()) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count) = from.read(&mut buffer) {
+        light();
         if count == 0 || to.write_all(&buffer[..count]).is_err() {
             break;
         }

@@ -77,9 +77,9 @@ pub async fn run_until(
     drain: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let channel = connect::connect_lazy(&config.access).map_err(Error::Access)?;
+    let dial = connect::Dial::new(&config.access).map_err(Error::Access)?;
     let mut worker = Worker::start(config)?;
-    let result = worker.work(session::open(channel), drain, stop).await;
+    let result = worker.work(session::open(dial), drain, stop).await;
     worker.context.spawner.farewell().await;
     result
 }

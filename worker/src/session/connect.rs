@@ -1,7 +1,7 @@
 //! The way to the coordinator: the client crate's channel, and the one call that needs no session.
 
 pub(crate) use taskq_client::Access;
-pub(crate) use taskq_client::channel::{AuthChannel, connect_lazy};
+pub(crate) use taskq_client::channel::{AuthChannel, Dial, connect_lazy};
 use taskq_proto::v1::BuryRequest;
 use taskq_proto::v1::workers_client::WorkersClient;
 

@@ -5,8 +5,11 @@
 
 pub(crate) mod connect;
 mod convert;
+mod probe;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use tonic::{Code, Status};
 
 use crate::attempt::{Epoch, Job, JobId, Key, Task};
 use crate::outbox::{Report, Seq};
-use connect::AuthChannel;
+use connect::{AuthChannel, Dial};
 
 /// Between two tries to connect: a random time up to a limit that doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -128,14 +131,17 @@ impl Outgoing {
     }
 }
 
-/// Opens links for ever; ends when nobody listens any more.
-pub(crate) fn open(channel: AuthChannel) -> mpsc::Receiver<News> {
+/// Opens links for ever, each over a connection of its own; ends when nobody listens any more.
+pub(crate) fn open(dial: Dial) -> mpsc::Receiver<News> {
     let (news, inbox) = mpsc::channel(INBOX);
     tokio::spawn(async move {
         let mut limit = PAUSE_MIN;
+        // What the last Welcome said; the next link needs it before it is welcome.
+        let mut lease = None;
         loop {
-            let Some((welcomed, lost)) = one_link(&channel, &news).await else { return };
-            if welcomed {
+            let Some((welcomed, lost)) = one_link(&dial, &news, lease).await else { return };
+            if welcomed.is_some() {
+                lease = welcomed;
                 limit = PAUSE_MIN;
             }
             if news.send(News::Lost(lost)).await.is_err() {
@@ -152,37 +158,58 @@ pub(crate) fn open(channel: AuthChannel) -> mpsc::Receiver<News> {
     inbox
 }
 
-/// One link from Hello to its end: whether it was ever welcome, and why it ended. None if nobody listens.
-async fn one_link(channel: &AuthChannel, news: &mpsc::Sender<News>) -> Option<(bool, Lost)> {
+/// One link from Hello to its end: the lease if it was ever welcome, and why it ended. None if nobody listens.
+async fn one_link(
+    dial: &Dial,
+    news: &mpsc::Sender<News>,
+    lease: Option<Duration>,
+) -> Option<(Option<Duration>, Lost)> {
+    let channel = dial.channel(lease.map_or(Duration::MAX, probe::patience));
     let mut client = WorkersClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
     let (messages, outgoing) = mpsc::channel(IN_FLIGHT);
     news.send(News::Opening(Outgoing { messages, next: 1 })).await.ok()?;
+    let silence = || Lost::Unavailable("the coordinator is silent, and so is the network".to_owned());
+    let mut silent = pin!(lease_probe(&channel, lease));
     let opening = client.session(ReceiverStream::new(outgoing));
     let mut incoming = tokio::select! {
         opened = opening => match opened {
             Ok(opened) => opened.into_inner(),
-            Err(status) => return Some((false, reason(&status))),
+            Err(status) => return Some((None, reason(&status))),
         },
+        () = &mut silent => return Some((None, silence())),
         () = news.closed() => return None,
     };
     let mut translator = Translator::default();
     loop {
         let message = tokio::select! {
             message = incoming.message() => message,
+            () = &mut silent => return Some((translator.lease, silence())),
             () = news.closed() => return None,
         };
         let lost = match message {
-            Ok(Some(message)) => match translator.translate(message) {
-                Some(saying) => {
-                    news.send(News::Said(saying)).await.ok()?;
-                    continue;
+            Ok(Some(message)) => {
+                let before = translator.lease;
+                let saying = translator.translate(message);
+                if translator.lease != before {
+                    silent.set(lease_probe(&channel, translator.lease));
                 }
-                None => continue,
-            },
+                if let Some(saying) = saying {
+                    news.send(News::Said(saying)).await.ok()?;
+                }
+                continue;
+            }
             Ok(None) => Lost::Unavailable("the coordinator closed the connection".to_owned()),
             Err(status) => reason(&status),
         };
-        return Some((translator.welcomed, lost));
+        return Some((translator.lease, lost));
+    }
+}
+
+/// Returns when the connection no longer answers; never if there is no lease to lose.
+async fn lease_probe(channel: &AuthChannel, lease: Option<Duration>) {
+    match lease {
+        Some(lease) => probe::silence(channel.clone(), lease).await,
+        None => pending().await,
     }
 }
 
@@ -200,7 +227,8 @@ fn reason(status: &Status) -> Lost {
 #[derive(Default)]
 struct Translator {
     jobs: HashMap<JobId, Arc<Job>>,
-    welcomed: bool,
+    /// Once there was a Welcome.
+    lease: Option<Duration>,
 }
 
 impl Translator {
@@ -209,10 +237,11 @@ impl Translator {
         use pb::coordinator_message::Body;
         Some(match message.body? {
             Body::Welcome(welcome) => {
-                self.welcomed = true;
+                let lease = Duration::from_millis(welcome.lease_ms);
+                self.lease = Some(lease);
                 Saying::Welcome {
                     epoch: Epoch(welcome.epoch),
-                    lease: Duration::from_millis(welcome.lease_ms),
+                    lease,
                     heartbeat: Duration::from_millis(welcome.heartbeat_ms),
                     abandon: welcome.abandon.iter().map(convert::key).collect(),
                 }
