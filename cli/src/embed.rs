@@ -165,9 +165,10 @@ fn of_server(error: taskq_server::Error) -> anyhow::Error {
     use taskq_server::Error;
     let exit = match &error {
         Error::Store(store::Error::Locked { .. }) => Exit::Busy,
-        Error::Store(store::Error::Corrupt { .. } | store::Error::Newer { .. }) | Error::Access(_) => {
-            Exit::Config
-        }
+        Error::Store(
+            store::Error::Corrupt { .. } | store::Error::Loss { .. } | store::Error::Newer { .. },
+        )
+        | Error::Access(_) => Exit::Config,
         Error::Store(store::Error::Full { .. } | store::Error::Io { .. }) => Exit::InputOutput,
         Error::Listen(_) => Exit::Unreachable,
         Error::Serve(_) | Error::Broken => Exit::Internal,

@@ -53,6 +53,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "TASKQ_LOG_FORMAT")]
     pub log_format: LogFormat,
 
+    /// Serve what is left of a store that has, or may have, lost jobs that were acknowledged; for one start
+    #[arg(long)]
+    pub accept_loss: bool,
+
     /// Acknowledge before the disk has synced; for the tests that must see data lost
     #[arg(long, hide = true)]
     pub unsafe_no_sync: bool,
@@ -78,6 +82,8 @@ pub struct Config {
     pub keep: Retention,
     /// Jobs that may wait or run at one time.
     pub max_jobs: u64,
+    /// Whether a store is served that may have lost acknowledged jobs.
+    pub accept_loss: bool,
     /// Whether commits are synced; only tests say no.
     pub guard: bool,
     /// Whether `access.toml` in the data directory tells others how to come in.
@@ -123,6 +129,7 @@ impl Args {
             lease: millis(self.lease),
             keep: Retention { age: millis(self.keep_for), jobs: self.keep_jobs },
             max_jobs: self.max_jobs,
+            accept_loss: self.accept_loss,
             guard: !self.unsafe_no_sync,
             advertise: true,
         })
@@ -140,6 +147,7 @@ impl Config {
             lease: millis(args.lease),
             keep,
             max_jobs: args.max_jobs,
+            accept_loss: false,
             guard: true,
             advertise: true,
         }

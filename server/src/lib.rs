@@ -14,7 +14,7 @@ pub mod metrics;
 pub mod store;
 pub mod templates;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use taskq_core::{State, id::Epoch};
 use tokio::{
@@ -82,7 +82,7 @@ pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error>
         access::check_home(dir, addr)?;
     }
     let store: Arc<dyn Store> = match &config.data {
-        Some(dir) => Arc::new(LogStore::open(&Options { guard: config.guard, ..Options::new(dir) })?),
+        Some(dir) => Arc::new(open_store(dir, &config)?),
         None => Arc::new(MemoryStore::default()),
     };
     let limits = taskq_core::Config {
@@ -98,6 +98,11 @@ pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error>
         Some(_) | None => Access { addr, token: Token::random() },
     };
     Ok(Coordinator { config, listener, access, store, state, epoch, clock })
+}
+
+fn open_store(dir: &Path, config: &Config) -> Result<LogStore, store::Error> {
+    let (guard, accept_loss) = (config.guard, config.accept_loss);
+    LogStore::open(&Options { guard, accept_loss, ..Options::new(dir) })
 }
 
 impl Coordinator {

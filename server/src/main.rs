@@ -68,9 +68,12 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<Error>() {
         Some(Error::Store(store::Error::Locked { .. })) => 75,
-        Some(Error::Store(store::Error::Corrupt { .. } | store::Error::Newer { .. }) | Error::Access(_)) => {
-            78
-        }
+        Some(
+            Error::Store(
+                store::Error::Corrupt { .. } | store::Error::Loss { .. } | store::Error::Newer { .. },
+            )
+            | Error::Access(_),
+        ) => 78,
         Some(Error::Store(store::Error::Full { .. } | store::Error::Io { .. })) => 74,
         Some(Error::Listen(_)) => 69,
         Some(Error::Serve(_) | Error::Broken) | None => 70,

@@ -15,7 +15,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use store_support::*;
 use taskq_core::{effect::Write, id::JobId};
-use taskq_server::store::{Error, LogStore, Options, Room, SUBMIT_ROOM, Store};
+use taskq_server::store::{Error, LogStore, Lookup, Options, Room, SUBMIT_ROOM, Store};
 
 /// A store with some of everything, closed properly or copied while open.
 fn sample(dir: &Path, closed: bool) -> String {
@@ -52,7 +52,7 @@ fn all(store: &dyn Store) -> String {
 fn outcome(dir: &Path) -> Option<String> {
     match LogStore::open(&Options::new(dir)) {
         Ok(store) => Some(all(&store)),
-        Err(Error::Corrupt { .. } | Error::Newer { .. }) => None,
+        Err(Error::Corrupt { .. } | Error::Loss { .. } | Error::Newer { .. }) => None,
         Err(other) => panic!("neither open nor corrupt: {other}"),
     }
 }
@@ -177,8 +177,117 @@ fn acknowledged_commits_that_vanished_are_missed() {
     sample(dir.path(), true);
     fs::remove_dir_all(dir.path().join("sled")).unwrap();
     let error = LogStore::open(&Options::new(dir.path())).unwrap_err();
-    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert!(matches!(error, Error::Loss { .. }), "{error}");
     assert!(error.to_string().contains("were acknowledged"), "{error}");
+    let store = LogStore::open(&accepting(dir.path())).unwrap();
+    assert!(matches!(store.submitted(JobId(40)), Err(Lookup::Unknown(_) | Lookup::Gone(_))));
+    assert!(loaded(&store).0 > JobId(40), "its number is not given to another job");
+}
+
+fn accepting(dir: &Path) -> Options {
+    Options { accept_loss: true, ..Options::new(dir) }
+}
+
+fn refused(dir: &Path) -> String {
+    match LogStore::open(&Options::new(dir)) {
+        Err(error @ Error::Loss { .. }) => error.to_string(),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it opened"),
+    }
+}
+
+#[test]
+fn a_log_without_its_witness_is_served_only_if_its_owner_says_so() {
+    let pristine = tempfile::tempdir().unwrap();
+    let said = sample(pristine.path(), true);
+    let acked = |dir: &Path| dir.join("acked");
+    let damages: [&dyn Fn(&Path); 4] = [
+        &|dir| fs::remove_file(acked(dir)).unwrap(),
+        &|dir| fs::write(acked(dir), b"").unwrap(),
+        &|dir| fs::write(acked(dir), [0; 1024]).unwrap(),
+        &|dir| fs::write(acked(dir), [0xff; 1024]).unwrap(),
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        copy_dir(pristine.path(), dir.path());
+        damage(dir.path());
+        for _ in 0..2 {
+            let why = refused(dir.path());
+            assert!(why.contains("`acked`") && why.contains("--accept-loss"), "{why}");
+        }
+        // Nothing was lost after all; job numbers go on above whatever may have been.
+        let store = LogStore::open(&accepting(dir.path())).unwrap();
+        let (highest, facts) = loaded(&store);
+        assert!(highest > JobId(1_000_000), "damage {number}");
+        assert_eq!(format!("{} {facts:?}", 40), said.lines().next().unwrap(), "damage {number}");
+        store.commit(&[submit(highest.0 + 1, 1)]).unwrap();
+        drop(store);
+        let store = LogStore::open(&Options::new(dir.path())).unwrap();
+        assert_eq!(loaded(&store).0, JobId(highest.0 + 1), "it is whole again");
+    }
+}
+
+/// The case for which the witness is there: the engine takes a log that was cut short for a whole one.
+#[test]
+fn a_log_that_was_cut_short_is_missed_whatever_is_left_of_its_witness() {
+    let work = tempfile::tempdir().unwrap();
+    let short = tempfile::tempdir().unwrap();
+    let store = LogStore::open(&eager(work.path())).unwrap();
+    store.commit(&[submit(1, 1)]).unwrap();
+    copy_dir(work.path(), short.path());
+    store.commit(&[submit(2, 1)]).unwrap();
+    drop(store);
+    let witness = fs::read(work.path().join("acked")).unwrap();
+    let variants: [(&str, Option<Vec<u8>>); 4] = [
+        ("whole", Some(witness.clone())),
+        ("its newer half is gone", Some([&[0; 512], &witness[512..]].concat())),
+        ("its older half is gone", Some([&witness[..512], &[0; 12]].concat())),
+        ("gone", None),
+    ];
+    for (what, bytes) in variants {
+        let dir = tempfile::tempdir().unwrap();
+        copy_dir(short.path(), dir.path());
+        fs::remove_file(dir.path().join("acked")).unwrap();
+        if let Some(bytes) = bytes {
+            fs::write(dir.path().join("acked"), bytes).unwrap();
+        }
+        assert!(refused(dir.path()).contains("log"), "{what}");
+    }
+    // With the whole log, a half that was torn when the power failed is no loss.
+    fs::write(work.path().join("acked"), [&[0; 512], &witness[512..]].concat()).unwrap();
+    let store = LogStore::open(&Options::new(work.path())).unwrap();
+    assert!(store.submitted(JobId(2)).is_ok());
+}
+
+/// States that a power cut may leave of a first start; none of them had acknowledged anything.
+#[test]
+fn a_first_start_that_was_cut_off_is_begun_anew() {
+    let stages: [&dyn Fn(&Path); 4] = [
+        &|_| {},
+        &|dir| fs::create_dir(dir.join("sled")).unwrap(),
+        &|dir| {
+            fs::create_dir(dir.join("sled")).unwrap();
+            fs::write(dir.join("sled/conf"), b"").unwrap();
+            fs::write(dir.join("sled/db"), b"half").unwrap();
+        },
+        &|dir| {
+            // All but the last step.
+            drop(LogStore::open(&Options::new(dir)).unwrap());
+            fs::rename(dir.join("acked"), dir.join("acked.none")).unwrap();
+        },
+    ];
+    for (number, stage) in stages.iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        stage(dir.path());
+        fs::write(dir.path().join("acked.none"), b"").unwrap();
+        let store = LogStore::open(&Options::new(dir.path())).unwrap();
+        assert_eq!(loaded(&store), (JobId(0), Vec::new()), "stage {number}");
+        store.commit(&[submit(1, 1)]).unwrap();
+        drop(store);
+        assert!(!dir.path().join("acked.none").exists(), "stage {number}");
+        let store = LogStore::open(&Options::new(dir.path())).unwrap();
+        assert!(store.submitted(JobId(1)).is_ok(), "stage {number}");
+    }
 }
 
 #[test]

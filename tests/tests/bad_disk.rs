@@ -93,6 +93,41 @@ fn damaged_bytes_are_never_served() {
 }
 
 #[test]
+fn a_log_whose_witness_is_gone_needs_its_owners_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, older) = (folder.path().join("data"), folder.path().join("older"));
+    let mut cluster = Setup::new().data(&data).start();
+    let mut acked = vec![cluster.api().submit_one(spec::command(&["true"]))];
+    cluster.stop_server();
+    copy_folder(&data, &older);
+    cluster.start_server();
+    acked.push(cluster.api().submit_one(spec::command(&["true"])));
+    cluster.stop_server();
+    drop(cluster);
+
+    // A log that is shorter than what was acknowledged, with nothing to tell it by.
+    fs::remove_dir_all(data.join("sled")).unwrap();
+    copy_folder(&older.join("sled"), &data.join("sled"));
+    fs::remove_file(data.join("acked")).unwrap();
+    for _ in 0..2 {
+        let (code, said) = Setup::new().data(&data).refused();
+        assert_eq!(code, 78, "{said}");
+        let named = [data.to_str().unwrap(), "`acked`", "backup", "--accept-loss"];
+        assert!(named.iter().all(|text| said.contains(text)), "{said}");
+    }
+    let mut cluster = Setup::new().data(&data).flags(&["--accept-loss"]).tolerate("--accept-loss").start();
+    let api = cluster.api();
+    assert_eq!(missing(&api, &acked), acked[1..], "what is left is served");
+    let new = api.submit_one(spec::command(&["true"]));
+    assert!(!acked.contains(&new), "{new} was another job before");
+    drop(api);
+    cluster.stop_server();
+    drop(cluster);
+    let cluster = Setup::new().data(&data).start();
+    assert_eq!(missing(&cluster.api(), &[acked[0], new]), Vec::<u64>::new(), "it was needed once");
+}
+
+#[test]
 fn a_full_disk_refuses_and_recovers() {
     if !need::root_and(&["mount"]) {
         return;

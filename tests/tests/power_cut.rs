@@ -10,6 +10,8 @@ use taskq_tests::{Api, Cluster, Disk, Seed, Setup, need, procs, spec, wait};
 
 const CUTS: usize = 100;
 
+const FIRST_STARTS: usize = 30;
+
 /// Each disk sees some cuts, then a fresh one takes over: young stores and older ones are both struck.
 const CUTS_PER_DISK: usize = 20;
 
@@ -41,6 +43,33 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     }
     println!("{cuts} power cuts, {compared} acknowledged jobs looked for, none lost");
     assert!(compared > CUTS * 10, "the load was real: {compared}");
+}
+
+/// A store that is just being made: whatever a cut leaves of it, the next start serves.
+#[test]
+fn a_power_cut_in_a_first_start_leaves_a_store_that_opens() {
+    if !need::root_and(&["mkfs.ext4", "mount", "losetup"]) {
+        return;
+    }
+    let mut seed = Seed::new("power_cut in a first start");
+    let mut young = 0;
+    for cut in 0..FIRST_STARTS {
+        let disk = Disk::ext4(128);
+        let data = disk.folder().join("data");
+        let mut cluster = Setup::new().data(&data).launch();
+        wait::random_moment(seed.millis(1, 60));
+        let left = disk.power_cut();
+        cluster.kill_server();
+        drop(cluster);
+        young += usize::from(!left.folder().join("data/acked").exists());
+        for _ in 0..2 {
+            let mut cluster = Setup::new().data(&left.folder().join("data")).tolerate("").start();
+            let id = cluster.api().submit_one(spec::command(&["true"]));
+            assert!(id <= 2, "cut {cut}: job {id}");
+            cluster.kill_server();
+        }
+    }
+    println!("{FIRST_STARTS} first starts were cut off, {young} before the store was made");
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Failure {
     fn from_store(error: &Error) -> Failure {
         let code = match error {
             Error::Full { .. } => Code::ResourceExhausted,
-            Error::Corrupt { .. } => Code::DataLoss,
+            Error::Corrupt { .. } | Error::Loss { .. } => Code::DataLoss,
             Error::Locked { .. } | Error::Io { .. } | Error::Newer { .. } => Code::Internal,
         };
         Failure { code, message: error.to_string() }

@@ -30,7 +30,7 @@ use super::{
     space,
     trouble::{self, Place},
     walk,
-    witness::Witness,
+    witness::Found,
     writer::Writer,
 };
 
@@ -39,6 +39,8 @@ use super::{
 pub struct Options {
     /// The data directory; made if it is missing.
     pub dir: PathBuf,
+    /// Serve a log also where its end is lost, or may be.
+    pub accept_loss: bool,
     /// Sync each commit. Without, a power cut loses acknowledged jobs: only for a test that must see that.
     pub guard: bool,
     /// Failures on demand, for tests.
@@ -53,12 +55,18 @@ impl Options {
     /// With the guard.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Options {
-        Options { dir: dir.into(), guard: true, fault: Fault::default(), tuning: Tuning::default() }
+        Options {
+            dir: dir.into(),
+            accept_loss: false,
+            guard: true,
+            fault: Fault::default(),
+            tuning: Tuning::default(),
+        }
     }
 }
 
-/// The store that survives. In its directory: `lock`, `sled/` (the log), `acked` (the last acknowledged commit),
-/// `ballast`, `blobs-sha256/`.
+/// The store that survives. In its directory: `lock`, `sled/` (the log), `acked` (the last acknowledged commit;
+/// `acked.none` before there was any), `ballast`, `blobs-sha256/`.
 #[derive(Debug)]
 pub struct LogStore {
     writer: Mutex<Writer>,
@@ -86,11 +94,11 @@ impl LogStore {
         let place = Place(options.dir.clone());
         create_durably(&options.dir).map_err(|c| place.io("create", c))?;
         let lock = DirLock::take(&options.dir)?;
-        let (witness, acked) = Witness::open(&options.dir)?;
         let files = options.dir.join("sled");
+        let found = Found::look(&place, &files)?;
         let engine = Engine::open(&files).map_err(|f| place.engine("open", f))?;
         no_engine_blobs(&files, &place)?;
-        let extent = recover::tidy(&engine, &place, acked)?;
+        let extent = recover::tidy(&engine, &place, found, options.accept_loss)?;
         let mut index = Index { highest: JobId(extent.highest), ..Index::default() };
         let extent = walk::walk(&engine, &place, extent, &mut |body, loc| {
             index.apply(&body, loc, Stage::Scan).map_err(|e| place.entry(loc.seq, &e))
@@ -98,7 +106,7 @@ impl LogStore {
         index.drop_strays();
         engine.flush().map_err(|f| place.engine("write", f))?;
         let guard = Guard::new(&files, options.guard, options.fault)?;
-        witness.write(extent.next - 1)?;
+        let witness = found.settle(&place, extent.next - 1)?;
         let blobs = Blobs::open(&options.dir)?;
         let writer = Writer::new(options, guard, witness, extent);
         let shared = Shared { engine, index: RwLock::new(index), place, poisoned: OnceLock::new() };

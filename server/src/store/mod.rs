@@ -266,6 +266,17 @@ pub enum Error {
         /// What, and where.
         what: String,
     },
+    /// Commits that were acknowledged are not there, or may not be.
+    #[error(
+        "the store in {dir} may have lost what was acknowledged: {what}; restore a backup of the directory, or serve \
+         what is left with one start of `taskq-server --data {dir} --accept-loss`"
+    )]
+    Loss {
+        /// The directory.
+        dir: PathBuf,
+        /// What, and how that is known.
+        what: String,
+    },
     /// Written by a later version.
     #[error(
         "the store in {dir} has format {found}, this version reads up to {known}; use the newer taskq-server"

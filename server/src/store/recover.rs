@@ -7,7 +7,11 @@ use super::{
     part::{self, Part, PartKey, Seal},
     sled::Engine,
     trouble::Place,
+    witness::Found,
 };
+
+/// Where commits were lost, so many job numbers are left out: what was told is not given to another job.
+const LOST_JOBS: u64 = 1_000_000;
 
 /// Where a log starts and ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,21 +28,18 @@ pub(super) struct Extent {
     pub(super) bytes: u64,
 }
 
-/// Removes an unfinished last commit and commits that were given up, and says what is left. `acked` is the last commit
-/// known to have been acknowledged.
-pub(super) fn tidy(engine: &Engine, place: &Place, acked: u64) -> Result<Extent, Error> {
+/// Removes an unfinished last commit and commits that were given up, and says what is left. Nothing is changed if it is
+/// less than what was acknowledged.
+pub(super) fn tidy(engine: &Engine, place: &Place, found: Found, accept_loss: bool) -> Result<Extent, Error> {
     let End { last, unfinished } = find_end(engine, place)?;
-    let extent = match last {
+    let mut extent = match last {
         Some((seq, seal)) => {
             Extent { floor: seal.floor, next: seq + 1, highest: seal.highest, parts: 0, bytes: 0 }
         }
         None => Extent { floor: 1, next: 1, ..Extent::default() },
     };
-    if extent.next <= acked {
-        let last = extent.next - 1;
-        return Err(
-            place.corrupt(format!("commits up to {acked} were acknowledged, the files end at {last}"))
-        );
+    if found.check(place, extent.next - 1, accept_loss)? {
+        extent.highest += LOST_JOBS;
     }
     let mut stale = unfinished;
     for item in engine.scan(PartKey { seq: 0, part: 0 }).map_err(|f| place.engine("read", f))? {

@@ -1,17 +1,21 @@
-//! The number of the last acknowledged commit, kept beside the engine.
+//! The number of the last acknowledged commit, kept beside the engine in `acked`.
 //!
 //! An engine that finds the end of its file damaged takes that for a write that a crash cut off, and drops it. Whether
-//! it was acknowledged only somebody else can know. The witness is written after each sync and not synced itself, so it
-//! may lag behind after a power cut, but it never runs ahead of what is durable.
+//! it was acknowledged only somebody else can know. The witness is durable at each open, before anything more is
+//! acknowledged; after that it is written after each sync and not synced itself, so it may lag behind after a power cut,
+//! but it never runs ahead of what is durable.
+//!
+//! So a store without it is not a young store. What a first start leaves that a power cut ends is told by `acked.none`,
+//! which is there before the engine's files are, and becomes `acked` when they are whole.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::{Error, trouble::Place};
 
 /// Two slots that are written in turn, so that a torn write leaves the other one.
 #[derive(Debug)]
@@ -22,47 +26,168 @@ pub(super) struct Witness {
 
 const SLOT: u64 = 512;
 
-impl Witness {
-    /// Opens or creates `dir/acked`, and reads the number, 0 if there is none.
-    pub(super) fn open(dir: &Path) -> Result<(Witness, u64), Error> {
-        let path = dir.join("acked");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|cause| Error::Io { act: "open", path: path.clone(), cause })?;
-        let witness = Witness { path, file };
-        let seq = witness.read(0).max(witness.read(1));
-        Ok((witness, seq))
+/// What the witness says before the log is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing was ever acknowledged here.
+    None,
+    /// Everything up to this commit was.
+    Acked(u64),
+    /// The same, and one slot cannot be read: it may have said one more.
+    Half(u64),
+    /// The file cannot be read.
+    Damaged,
+    /// There is a log, and no such file.
+    Missing,
+}
+
+impl Found {
+    /// Looks at `dir`. Where there is nothing yet it notes, durably, that nothing was acknowledged; what a first start
+    /// has left there that did not get further is removed.
+    pub(super) fn look(place: &Place, engine: &Path) -> Result<Found, Error> {
+        let (path, none) = (acked(place), unborn(place));
+        match File::open(&path) {
+            Ok(file) => return Ok(read(&file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("open", &path, error)),
+        }
+        let exists = |path: &Path| path.try_exists().map_err(|cause| failed("look for", path, cause));
+        if exists(&none)? {
+            match fs::remove_dir_all(engine) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", engine, error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        } else if exists(engine)? {
+            return Ok(Found::Missing);
+        }
+        write_whole(&none, 0)?;
+        sync_dir(place.path())?;
+        Ok(Found::None)
     }
 
+    /// Checks a log that ends with commit `last`. True if it may be too short, and that is accepted.
+    pub(super) fn check(self, place: &Place, last: u64, accept_loss: bool) -> Result<bool, Error> {
+        let what = match self {
+            Found::Acked(acked) if acked > last => {
+                format!("commits up to {acked} were acknowledged, and the log ends at {last}")
+            }
+            Found::Half(acked) if acked >= last => unknown("is damaged", last),
+            Found::Damaged => unknown("is damaged", last),
+            Found::Missing => unknown("is missing", last),
+            Found::None | Found::Acked(_) | Found::Half(_) => {
+                if accept_loss {
+                    tracing::warn!("--accept-loss was given and nothing is lost: leave it out from now on");
+                }
+                return Ok(false);
+            }
+        };
+        if !accept_loss {
+            return Err(Error::Loss { dir: place.path().to_owned(), what });
+        }
+        tracing::warn!(what, "accepted, as --accept-loss says; job numbers go on far above");
+        Ok(true)
+    }
+
+    /// The log is whole up to `last` and synced: says so, durably.
+    pub(super) fn settle(self, place: &Place, last: u64) -> Result<Witness, Error> {
+        let path = acked(place);
+        let in_place = matches!(self, Found::Acked(acked) if acked <= last);
+        if !in_place {
+            let new = match self {
+                Found::None => unborn(place),
+                Found::Acked(_) | Found::Half(_) | Found::Damaged | Found::Missing => {
+                    place.path().join("acked.new")
+                }
+            };
+            write_whole(&new, last)?;
+            fs::rename(&new, &path).map_err(|cause| failed("write", &path, cause))?;
+            sync_dir(place.path())?;
+        }
+        let file =
+            OpenOptions::new().write(true).open(&path).map_err(|cause| failed("open", &path, cause))?;
+        let witness = Witness { path, file };
+        if in_place {
+            // Needs no room on the disk, and a sector is old or new.
+            witness.write(last)?;
+            witness.sync()?;
+        }
+        Ok(witness)
+    }
+}
+
+impl Witness {
     /// Commits up to `seq` are acknowledged from now on.
     pub(super) fn write(&self, seq: u64) -> Result<(), Error> {
-        let seq_bytes = seq.to_le_bytes();
-        let mut slot = [0; 12];
-        slot[..8].copy_from_slice(&seq_bytes);
-        slot[8..].copy_from_slice(&crc32fast::hash(&seq_bytes).to_le_bytes());
-        self.file.write_all_at(&slot, seq % 2 * SLOT).map_err(|cause| self.failed("write", cause))
+        let written = self.file.write_all_at(&slot(seq), seq % 2 * SLOT);
+        written.map_err(|cause| failed("write", &self.path, cause))
     }
 
-    /// Makes the number durable; not needed for safety.
+    /// Makes the number durable.
     pub(super) fn sync(&self) -> Result<(), Error> {
-        self.file.sync_data().map_err(|cause| self.failed("sync", cause))
+        self.file.sync_data().map_err(|cause| failed("sync", &self.path, cause))
     }
+}
 
-    fn read(&self, slot: u64) -> u64 {
-        let mut bytes = [0; 12];
-        if self.file.read_exact_at(&mut bytes, slot * SLOT).is_err() {
-            return 0;
+fn unknown(state: &str, last: u64) -> String {
+    format!(
+        "the file `acked`, which says how much was acknowledged, {state}: whether the log, which ends at commit \
+         {last}, is whole cannot be told, and the newest jobs and results may be lost"
+    )
+}
+
+fn acked(place: &Place) -> PathBuf {
+    place.path().join("acked")
+}
+
+fn unborn(place: &Place) -> PathBuf {
+    place.path().join("acked.none")
+}
+
+fn slot(seq: u64) -> [u8; 12] {
+    let seq_bytes = seq.to_le_bytes();
+    let mut slot = [0; 12];
+    slot[..8].copy_from_slice(&seq_bytes);
+    slot[8..].copy_from_slice(&crc32fast::hash(&seq_bytes).to_le_bytes());
+    slot
+}
+
+fn read(file: &File) -> Found {
+    match (read_slot(file, 0), read_slot(file, 1)) {
+        (Some(one), Some(other)) => Found::Acked(one.max(other)),
+        (Some(one), None) | (None, Some(one)) => Found::Half(one),
+        (None, None) => Found::Damaged,
+    }
+}
+
+fn read_slot(file: &File, number: u64) -> Option<u64> {
+    let mut bytes = [0; 12];
+    file.read_exact_at(&mut bytes, number * SLOT).ok()?;
+    let seq = u64::from_le_bytes(bytes[..8].try_into().ok()?);
+    (slot(seq) == bytes).then_some(seq)
+}
+
+/// A durable file in which both slots say `seq`.
+fn write_whole(path: &Path, seq: u64) -> Result<(), Error> {
+    let write = || {
+        let file = File::create(path)?;
+        file.write_all_at(&slot(seq), 0)?;
+        file.write_all_at(&slot(seq), SLOT)?;
+        file.sync_all()
+    };
+    write().map_err(|cause| failed("write", path, cause))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|cause| failed("sync", dir, cause))
+}
+
+fn failed(act: &'static str, path: &Path, cause: io::Error) -> Error {
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::Full { dir: path.to_owned(), cause }
         }
-        let (seq, crc) = bytes.split_at(8);
-        let valid = crc32fast::hash(seq).to_le_bytes() == crc;
-        if valid { u64::from_le_bytes(seq.try_into().unwrap_or_default()) } else { 0 }
-    }
-
-    fn failed(&self, act: &'static str, cause: io::Error) -> Error {
-        Error::Io { act, path: self.path.clone(), cause }
+        _ => Error::Io { act, path: path.to_owned(), cause },
     }
 }
