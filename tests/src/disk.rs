@@ -1,8 +1,8 @@
 //! File systems that a test may break: an ext4 image behind a loop device, or a small tmpfs. Needs root.
 //!
 //! A snapshot of the image is what a power cut leaves: everything that the kernel had sent to the device, nothing that
-//! was still only in the file system's memory. The journal is committed by fsync alone (`commit=600`), so nothing
-//! reaches the device by luck while a test looks away.
+//! was still only in the file system's memory. The journal is committed by fsync alone (`commit=600`), and a file that
+//! replaces another is not written out for that (`noauto_da_alloc`), so nothing reaches the device by luck.
 
 use crate::wait;
 use std::fs;
@@ -66,7 +66,7 @@ impl Disk {
 
     fn mount_image(holder: TempDir) -> Self {
         let (image, mount) = (holder.path().join("image"), mount_point(&holder));
-        must("mount", &["-o", "loop,commit=600"], &[&image, &mount]);
+        must("mount", &["-o", "loop,commit=600,noauto_da_alloc"], &[&image, &mount]);
         Self { holder, mount }
     }
 }
