@@ -7,6 +7,7 @@ use crate::{Api, Daemon, Taskq, binaries, daemon, procs, wait};
 use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -283,6 +284,26 @@ impl Cluster {
         let token = self.access().token;
         let mut command = daemon::leashed(&binaries::worker());
         command.args(["--name", &format!("w{number}"), "--slots", &slots.to_string(), "--addr", address]);
+        self.surroundings(&mut command);
+        command.env("TASKQ_TOKEN", token);
+        self.keep_worker(number, command);
+    }
+
+    /// Starts a worker as an ordinary user, whose processes and threads together may be `processes`. Needs root. The
+    /// cluster's folder is open to that user from then on.
+    pub fn launch_worker_with_few_processes(&mut self, number: usize, slots: u32, processes: u32) {
+        let program = self.folder().join("taskq-worker");
+        std::fs::copy(binaries::worker(), &program).expect("copy the worker to where its user may read");
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.folder(), open).expect("open the test's folder");
+        let user = 700_000 + std::process::id() % 100_000;
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]);
+        command.args(["--", "prlimit", &format!("--nproc={processes}"), "--"]);
+        // A change of the user takes off the leash, so it comes last.
+        command.args(["setpriv", "--pdeathsig", "KILL", "--"]).arg(program);
+        let Access { address, token } = self.access();
+        command.args(["--name", &format!("w{number}"), "--slots", &slots.to_string(), "--addr", &address]);
         self.surroundings(&mut command);
         command.env("TASKQ_TOKEN", token);
         self.keep_worker(number, command);

@@ -1,11 +1,12 @@
 //! Odd surroundings: programs that are being written, hostile environment variables, a closed standard input, a machine
-//! without /proc, questions about what is gone.
+//! without /proc or without processes to spare, questions about what is gone.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use taskq_proto::v1 as pb;
-use taskq_tests::{Cluster, Setup, binaries, daemon, need, spec};
+use taskq_proto::v1::{self as pb, State, outcome::Kind};
+use taskq_tests::{Cluster, Ledger, Setup, binaries, daemon, need, spec, wait};
 use tonic::Code;
 
 #[test]
@@ -151,4 +152,55 @@ fn a_page_token_holds_no_filter() {
     assert!(!reply.jobs.is_empty());
     let odd = |job: &pb::Job| job.spec.as_ref().is_some_and(|spec| spec.name == "odd");
     assert!(reply.jobs.iter().all(odd), "the filter is the request's");
+}
+
+#[test]
+fn tasks_for_which_there_is_no_process_run_elsewhere_uncharged() {
+    if !need::root_and(&["setpriv", "prlimit", "mkfifo"]) {
+        return;
+    }
+    const TASKS: u32 = 8;
+    let mut cluster = Cluster::start();
+    let folder = cluster.folder().to_owned();
+    let (gate, ledger) = (folder.join("gate"), Ledger::new(&folder));
+    let made = Command::new("mkfifo").arg(&gate).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    for shared in [&gate, &folder.join("ledger")] {
+        fs::set_permissions(shared, fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    // The worker and its spawner, and some tasks, but not all; a task makes no further process.
+    cluster.launch_worker_with_few_processes(0, TASKS, 5);
+    let script = format!("{}; read word < {}; {}", ledger.note("start"), gate.display(), ledger.note("end"));
+    let mut job = spec::array(spec::shell(&script), TASKS);
+    if let Some(command) = &mut job.command {
+        command.cwd = "/".to_owned();
+    }
+    let api = cluster.api();
+    let id = api.submit_one(job);
+    let refused = |task: &pb::Task| task.earlier.iter().any(|earlier| earlier.kind() == Kind::Rejected);
+    wait::holds("a task was refused", || (0..TASKS).any(|index| refused(&api.task(id, index))));
+    assert!(!ledger.lines("start").is_empty(), "others run there");
+    cluster.worker(TASKS);
+    wait::holds("all tasks run", || ledger.lines("start").len() == TASKS as usize);
+
+    let mut opened = fs::OpenOptions::new().read(true).write(true).open(&gate).unwrap();
+    opened.write_all("go\n".repeat(TASKS as usize).as_bytes()).unwrap();
+    let ended = api.ended(id);
+    assert_eq!((ended.state, ended.counts.unwrap().succeeded), (State::Succeeded as i32, TASKS));
+    let (mut here, mut elsewhere) = (0, 0);
+    for index in 0..TASKS {
+        let task = api.task(id, index);
+        for earlier in &task.earlier {
+            assert_eq!(earlier.kind(), Kind::Rejected, "{earlier:?}");
+            let said = &earlier.message;
+            assert!(said.contains("w0") && said.contains("could not make a process"), "{said}");
+        }
+        match task.worker.as_str() {
+            "w0" => here += 1,
+            _ => elsewhere += u32::from(refused(&task)),
+        }
+        assert_eq!(ledger.counts("end").get(&(id, index)), Some(&1), "task {index} ran once");
+    }
+    assert!(here > 0 && elsewhere > 0 && here + elsewhere == TASKS, "{here} at w0, {elsewhere} elsewhere");
+    assert_eq!(ledger.lines("start").len(), TASKS as usize);
 }
