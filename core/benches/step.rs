@@ -61,6 +61,7 @@ fn drain(state: &mut State, what: &str) {
         labels: BTreeMap::new(),
         window: 1_024,
         held: Vec::new(),
+        draining: false,
     };
     let start = Instant::now();
     let mut out = Outcome::default();

@@ -80,6 +80,8 @@ pub enum Event {
         session: SessionId,
         /// The message's number in the session.
         seq: u64,
+        /// It takes nothing new, and it stays so.
+        draining: bool,
     },
     /// A drained worker leaves for good.
     Goodbye {
@@ -202,6 +204,8 @@ pub struct WorkerHello {
     pub window: u32,
     /// What it still holds: running, waiting, or ended and not yet confirmed.
     pub held: Vec<Lease>,
+    /// It takes nothing new, and it stays so.
+    pub draining: bool,
 }
 
 /// What a worker says of one attempt.

@@ -207,7 +207,9 @@ impl State {
             Event::Reports { session, seq, reports } => {
                 step::reports::reports(self, now, session, seq, reports, out)
             }
-            Event::Heartbeat { session, seq } => step::session::heartbeat(self, now, session, seq, out),
+            Event::Heartbeat { session, seq, draining } => {
+                step::session::heartbeat(self, now, session, seq, draining, out);
+            }
             Event::Goodbye { session, seq } => step::session::goodbye(self, now, session, seq, out),
             Event::Disconnected { session } => step::session::disconnected(self, session),
             Event::Bury { request, worker } => step::lost::bury(self, now, request, worker, out),

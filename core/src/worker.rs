@@ -75,6 +75,7 @@ impl Worker {
             .iter()
             .map(|(name, n)| (name.clone(), i64::try_from(*n).unwrap_or(i64::MAX)))
             .collect();
+        let draining = hello.draining;
         Worker {
             hello,
             link,
@@ -82,7 +83,7 @@ impl Worker {
             heard,
             alarm: heard,
             room: None,
-            draining: false,
+            draining,
             free_slots,
             free_named,
             tasks: BTreeMap::new(),
@@ -228,7 +229,7 @@ impl Worker {
 
     /// What a former connection of the same process leaves behind.
     pub(crate) fn inherit(&mut self, former: Worker) {
-        self.draining = former.draining;
+        self.draining |= former.draining;
         self.accepted = former.accepted;
         self.accepted_set = former.accepted_set;
     }

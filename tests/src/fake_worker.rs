@@ -119,7 +119,7 @@ impl FakeWorker {
             let heard = tokio::select! {
                 heard = self.hear() => heard?,
                 _ = beat.tick() => {
-                    if !self.say(Said::Heartbeat(pb::Heartbeat {})).await {
+                    if !self.say(Said::Heartbeat(pb::Heartbeat::default())).await {
                         return Ok(());
                     }
                     continue;

@@ -63,7 +63,7 @@ fn a_session_must_begin_with_a_sound_hello() {
     }
     for (what, first) in [
         ("nothing at all", None),
-        ("a heartbeat", Some(Said::Heartbeat(pb::Heartbeat {}))),
+        ("a heartbeat", Some(Said::Heartbeat(pb::Heartbeat::default()))),
         ("a report", Some(Said::Reports(pb::Reports::default()))),
         ("a goodbye", Some(Said::Goodbye(pb::Goodbye {}))),
     ] {

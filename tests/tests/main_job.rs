@@ -223,6 +223,36 @@ fn a_worker_drains_on_sigterm() {
 }
 
 #[test]
+fn a_worker_that_drains_is_given_nothing_in_its_free_slots() {
+    let mut cluster = Setup::new().tolerate("coordinator").start();
+    cluster.worker(2);
+    let gate = cluster.folder().join("gate");
+    let script = format!("until [ -e {} ]; do sleep 0.02; done; echo done", gate.display());
+    let api = cluster.api();
+    let running = api.submit_one(spec::shell(&script));
+    api.running(running);
+    cluster.worker_at(0).signal(rustix::process::Signal::TERM);
+    let drains = |api: &taskq_tests::Api| {
+        let draining = taskq_proto::v1::worker::Status::Draining as i32;
+        api.workers().is_ok_and(|all| all.len() == 1 && all[0].status == draining)
+    };
+    wait::holds("the coordinator knows that it drains", || drains(&api));
+    // The next coordinator hears it with the first word.
+    cluster.kill_server();
+    cluster.start_server();
+    let api = cluster.api();
+    wait::holds("the worker is back, and drains", || drains(&api));
+    let queued = api.submit_one(spec::command(&["true"]));
+    cluster.worker(1);
+    assert_eq!(api.ended(queued).state, State::Succeeded as i32);
+    let task = api.task(queued, 0);
+    assert_eq!((task.worker.as_str(), task.attempt), ("w1", 1), "{task:?}");
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(cluster.worker_at(0).end().code(), Some(0));
+    assert_eq!(api.task(running, 0).attempt, 1);
+}
+
+#[test]
 fn a_worker_that_an_operator_drains_says_so_and_ends() {
     let mut cluster = Cluster::start();
     cluster.worker(1);

@@ -101,6 +101,8 @@ struct Worker {
     phase: Phase,
     /// Who ended the work, once it is ending.
     drainer: Option<Drainer>,
+    /// The coordinator does not know that yet.
+    must_tell: bool,
     /// When to look for tasks that waited too long.
     give_back_at: Option<Instant>,
     /// By the clock since boot: from then on tasks may be somebody else's. None: that does not matter.
@@ -179,6 +181,7 @@ impl Worker {
             lease: Duration::ZERO,
             phase: Phase::Working,
             drainer: None,
+            must_tell: false,
             give_back_at: None,
             safe_until: None,
             fence_at: None,
@@ -206,7 +209,7 @@ impl Worker {
         );
         while !self.is_done() {
             self.start_what_fits();
-            let Worker { link, outbox, events: inbox, .. } = self;
+            let Worker { link, outbox, events: inbox, must_tell, .. } = self;
             let (outgoing, heartbeat) = match link {
                 Some(Link { outgoing, heartbeat: Some(heartbeat), .. }) => {
                     (Some(&*outgoing), Some(heartbeat))
@@ -216,7 +219,7 @@ impl Worker {
             tokio::select! {
                 said = news.recv() => self.hear(said.expect("the session lives as long as its listener"))?,
                 _ = inbox.recv_many(&mut events, EVENTS) => events.drain(..).for_each(|event| self.happened(event)),
-                () = ready(outgoing), if outbox.has_unsent() => self.send(),
+                () = ready(outgoing), if *must_tell || outbox.has_unsent() => self.send(),
                 () = tick(heartbeat) => self.beat(),
                 _ = look.tick() => self.context.memory.look(),
                 () = at(self.give_back_at) => self.give_back(),

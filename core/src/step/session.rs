@@ -18,10 +18,20 @@ pub(crate) fn hear(state: &mut State, now: Now, session: SessionId) -> Option<Wo
     Some(id)
 }
 
-pub(crate) fn heartbeat(state: &mut State, now: Now, session: SessionId, seq: u64, out: &mut Outcome) {
-    if hear(state, now, session).is_some() {
-        out.effects.push(Effect::Committed { session, seq });
+pub(crate) fn heartbeat(
+    state: &mut State,
+    now: Now,
+    session: SessionId,
+    seq: u64,
+    draining: bool,
+    out: &mut Outcome,
+) {
+    let Some(id) = hear(state, now, session) else { return };
+    if draining && let Some(worker) = state.workers.get_mut(&id) {
+        worker.draining = true;
+        state.stir(id);
     }
+    out.effects.push(Effect::Committed { session, seq });
 }
 
 /// A drained worker leaves. What it still holds goes back uncharged.

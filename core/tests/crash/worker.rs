@@ -95,6 +95,7 @@ impl Worker {
             labels: BTreeMap::new(),
             window: self.window,
             held: held.into_iter().collect(),
+            draining: self.draining,
         };
         let up = VecDeque::from([Event::Hello { session, worker: hello }]);
         self.link = Link::Up { session, welcome: false, up, down: VecDeque::new(), cut: false };
@@ -234,7 +235,7 @@ impl Worker {
         }
         let (session, seq) = (*session, self.seq);
         up.push_back(match reports.is_empty() {
-            true => Event::Heartbeat { session, seq },
+            true => Event::Heartbeat { session, seq, draining: self.draining },
             false => Event::Reports { session, seq, reports },
         });
     }

@@ -113,7 +113,11 @@ impl Script {
             "bury" => Event::Bury { request, worker: self.workers[&worker].1 },
             "drain" => Event::Drain { request, name: Arc::from(worker.as_str()) },
             "goodbye" => Event::Goodbye { session: self.workers[&worker].0, seq: self.next_seq() },
-            "beat" => Event::Heartbeat { session: self.workers[&worker].0, seq: self.next_seq() },
+            "beat" => Event::Heartbeat {
+                session: self.workers[&worker].0,
+                seq: self.next_seq(),
+                draining: words.has("draining"),
+            },
             report => self.report(report, &worker, words),
         }
     }
@@ -155,6 +159,7 @@ impl Script {
                     .get("held")
                     .map(|text| text.split(',').map(lease).collect())
                     .unwrap_or_default(),
+                draining: words.has("draining"),
             },
         }
     }

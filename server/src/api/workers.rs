@@ -119,7 +119,7 @@ async fn heard(
     *last = seq;
     let event = match message.body {
         Some(Body::Reports(reports)) => Event::Reports { session, seq, reports: report::reports(reports)? },
-        Some(Body::Heartbeat(_)) => Event::Heartbeat { session, seq },
+        Some(Body::Heartbeat(beat)) => Event::Heartbeat { session, seq, draining: beat.draining },
         Some(Body::Goodbye(_)) => Event::Goodbye { session, seq },
         Some(Body::Hello(_)) => return Err(Invalid::new("body", "Hello is said once").into()),
         None => return Err(Invalid::new("body", "is missing").into()),

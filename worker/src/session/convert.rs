@@ -37,6 +37,7 @@ pub(super) fn hello(hello: &Hello) -> pb::worker_message::Body {
         window: hello.window,
         held: hello.held.iter().copied().map(pb_key).collect(),
         host: hello.host.clone(),
+        draining: hello.draining,
     })
 }
 

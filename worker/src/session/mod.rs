@@ -49,6 +49,7 @@ pub(crate) struct Hello {
     pub labels: BTreeMap<String, String>,
     pub window: u32,
     pub held: Vec<Key>,
+    pub draining: bool,
 }
 
 /// What the link has to say.
@@ -115,8 +116,8 @@ impl Outgoing {
         self.send(convert::reports(reports));
     }
 
-    pub(crate) fn heartbeat(&mut self) {
-        self.send(pb::worker_message::Body::Heartbeat(pb::Heartbeat {}));
+    pub(crate) fn heartbeat(&mut self, draining: bool) {
+        self.send(pb::worker_message::Body::Heartbeat(pb::Heartbeat { draining }));
     }
 
     pub(crate) fn goodbye(&mut self) {

@@ -37,8 +37,12 @@ impl Worker {
         }
     }
 
+    /// One message, for which there is room. That the worker drains comes before what it gives back for that: nothing is
+    /// to come in its place.
     pub(super) fn send(&mut self) {
-        if let Some(link) = &mut self.link {
+        if self.must_tell {
+            self.beat();
+        } else if let Some(link) = &mut self.link {
             let reports = self.outbox.take(link.outgoing.next_seq());
             if !reports.is_empty() {
                 link.sending();
@@ -51,8 +55,9 @@ impl Worker {
     pub(super) fn beat(&mut self) {
         if let Some(link) = &mut self.link {
             link.sending();
-            link.outgoing.heartbeat();
+            link.outgoing.heartbeat(self.phase > Phase::Working);
         }
+        self.must_tell = false;
     }
 
     pub(super) fn give_back_one(&mut self, key: Key, reason: &'static str) {
@@ -81,6 +86,7 @@ impl Worker {
             info!(running = self.runners.len(), "draining, as {by}: finishing what runs");
             self.phase = Phase::Draining;
             self.drainer = Some(by);
+            self.must_tell = true;
             for key in self.slots.give_back(Instant::now().into_std(), Duration::ZERO) {
                 self.give_back_one(key, "the worker drains");
             }

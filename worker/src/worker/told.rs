@@ -64,6 +64,7 @@ impl Worker {
             labels: self.config.labels.clone(),
             window: self.config.window(),
             held: held.collect(),
+            draining: self.phase > Phase::Working,
         }
     }
 

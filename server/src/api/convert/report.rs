@@ -60,6 +60,7 @@ pub fn hello(hello: pb::Hello) -> Result<WorkerHello, Invalid> {
         labels: texts(&hello.labels),
         window: hello.window,
         held,
+        draining: hello.draining,
     })
 }
 
