@@ -125,6 +125,9 @@ pub(crate) async fn run<S: Select>(verb: Verb, args: Args<S>, context: &Context)
     report(verb, &acted, args.dry_run, context)
 }
 
+/// Jobs that one act may name: as many as the coordinator takes for a filter of its own.
+const MATCHES: usize = 100_000;
+
 /// How old a job is, is looked up here; the rest of a filter is left to the coordinator.
 async fn matching(client: &Client, filter: &Filter) -> anyhow::Result<Selection> {
     let wire = context::wire_filter(filter);
@@ -136,6 +139,11 @@ async fn matching(client: &Client, filter: &Filter) -> anyhow::Result<Selection>
     while let Some(job) = listed.next().await {
         let job = job?;
         if filter.is_old_enough(job.ended_unix_ms, now) {
+            if jobs.len() == MATCHES {
+                return Err(Failure::usage(format!(
+                    "the filter matches more than {MATCHES} jobs; narrow it, and do it in parts"
+                )));
+            }
             jobs.push(JobTasks { job_id: job.id, indices: vec![] });
         }
     }

@@ -140,7 +140,7 @@ impl Args {
             (true, Some(script)) => JobBuilder::shell(script),
             (true, None) | (false, _) => JobBuilder::command(argv),
         };
-        job = job.queue(self.queue()).priority(self.priority).slots(self.cpus).retries(self.retries);
+        job = job.queue(self.queue()?).priority(self.priority).slots(self.cpus).retries(self.retries);
         job = job.cwd(self.directory()?).stdin(self.read_stdin()?).elements(elements);
         job = job.retry_exit_codes(self.retry_on.iter().copied());
         if let Some(name) = &self.name {
@@ -189,9 +189,14 @@ impl Args {
     }
 
     /// An empty variable counts as none.
-    fn queue(&self) -> String {
-        let variable = || std::env::var("TASKQ_QUEUE").ok().filter(|queue| !queue.is_empty());
-        self.queue.clone().or_else(variable).unwrap_or_else(|| "default".to_owned())
+    fn queue(&self) -> anyhow::Result<String> {
+        if let Some(queue) = &self.queue {
+            return Ok(queue.clone());
+        }
+        match std::env::var_os("TASKQ_QUEUE").filter(|queue| !queue.is_empty()) {
+            Some(queue) => utf8(queue, "the variable TASKQ_QUEUE"),
+            None => Ok("default".to_owned()),
+        }
     }
 
     fn directory(&self) -> anyhow::Result<String> {

@@ -13,10 +13,16 @@ pub fn refused(addr: &str, cause: &Error) -> String {
             "another program listens there; is a coordinator running already? choose another --listen"
                 .to_owned()
         }
-        ErrorKind::PermissionDenied => "ports below 1024 need root; choose another --listen".to_owned(),
+        ErrorKind::PermissionDenied if is_privileged(addr) => {
+            "ports below 1024 need root; choose another --listen".to_owned()
+        }
         _ => cause.to_string(),
     };
     format!("cannot listen on {addr}: {why}")
+}
+
+fn is_privileged(addr: &str) -> bool {
+    addr.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).is_some_and(|port: u16| port < 1024)
 }
 
 #[cfg(test)]
@@ -25,10 +31,18 @@ mod tests {
 
     #[test]
     fn no_number_stands_for_a_reason() {
-        for (number, words) in [(99, "no such address"), (98, "another program"), (13, "need root")] {
-            let said = refused("10.0.0.4:7733", &Error::from_raw_os_error(number));
-            assert!(said.starts_with("cannot listen on 10.0.0.4:7733: ") && said.contains(words), "{said}");
+        for (port, number, words) in
+            [(7733, 99, "no such address"), (7733, 98, "another program"), (80, 13, "need root")]
+        {
+            let addr = format!("10.0.0.4:{port}");
+            let said = refused(&addr, &Error::from_raw_os_error(number));
+            assert!(
+                said.starts_with(&format!("cannot listen on {addr}: ")) && said.contains(words),
+                "{said}"
+            );
             assert!(!said.contains("os error"), "{said}");
         }
+        let said = refused("10.0.0.4:7733", &Error::from_raw_os_error(13));
+        assert!(!said.contains("root"), "it is no matter of the port: {said}");
     }
 }

@@ -182,6 +182,9 @@ fn acknowledged_commits_that_vanished_are_missed() {
     let store = LogStore::open(&accepting(dir.path())).unwrap();
     assert!(matches!(store.submitted(JobId(40)), Err(Lookup::Unknown(_) | Lookup::Gone(_))));
     assert!(loaded(&store).0 > JobId(40), "its number is not given to another job");
+    drop(store);
+    let store = LogStore::open(&Options::new(dir.path())).unwrap();
+    assert!(loaded(&store).0 > JobId(40), "nor after another start, which knows of no loss");
 }
 
 fn accepting(dir: &Path) -> Options {

@@ -166,7 +166,6 @@ fn commands_that_stay_tell_taskq_s_own_failures_apart_from_the_task_s() {
     let cluster = Cluster::start();
     let address = cluster.access().address;
     cluster.taskq(&["submit", "--idempotency-key", "k", "--", "true"]).ok();
-    // What stays, what does not, and what the latter ends with.
     let denied = |words: &[&str]| {
         let run = Taskq::new(cluster.folder(), words);
         run.env("TASKQ_ADDR", &address).env("TASKQ_TOKEN", "tq_wrong").run()

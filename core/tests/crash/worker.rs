@@ -185,6 +185,8 @@ impl Worker {
 
     /// Something that runs ends, or something that is to be cancelled is.
     pub(crate) fn finish(&mut self, rng: &mut Rng, calm: bool) {
+        // Somebody sent it home; the coordinator hears of it with the next heartbeat.
+        self.draining |= !calm && rng.one_in(200);
         let leases: Vec<Lease> = self.holds.keys().copied().collect();
         let Some(&lease) = rng.pick(&leases) else { return };
         let running = self.holds[&lease] == Hold::Running;

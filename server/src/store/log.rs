@@ -102,8 +102,8 @@ pub fn check_directories(dir: &Path) -> Result<(), Error> {
 }
 
 impl LogStore {
-    /// Opens or creates the store and reads it through once. Fails if another process has it, if anything that was
-    /// acknowledged is missing or damaged, or if a later version wrote it.
+    /// Opens or creates the store and reads it through once. Fails if another process has it, if a later version wrote
+    /// it, or if anything that was acknowledged is damaged or, unless `accept_loss` says so, missing.
     pub fn open(options: &Options) -> Result<LogStore, Error> {
         check_directories(&options.dir)?;
         let place = Place(options.dir.clone());

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Error,
-    part::{self, Part, PartKey, Seal},
+    part::{self, Chunk, Part, PartKey, Seal},
     sled::Engine,
     trouble::Place,
     witness::Found,
@@ -29,7 +29,7 @@ pub(super) struct Extent {
 }
 
 /// Removes an unfinished last commit and commits that were given up, and says what is left. Nothing is changed if it is
-/// less than what was acknowledged.
+/// less than what was acknowledged, unless that is accepted: then an empty commit takes job numbers far above.
 pub(super) fn tidy(engine: &Engine, place: &Place, found: Found, accept_loss: bool) -> Result<Extent, Error> {
     let End { last, unfinished } = find_end(engine, place)?;
     let mut extent = match last {
@@ -38,9 +38,7 @@ pub(super) fn tidy(engine: &Engine, place: &Place, found: Found, accept_loss: bo
         }
         None => Extent { floor: 1, next: 1, ..Extent::default() },
     };
-    if found.check(place, extent.next - 1, accept_loss)? {
-        extent.highest += LOST_JOBS;
-    }
+    let lost = found.check(place, extent.next - 1, accept_loss)?;
     let mut stale = unfinished;
     for item in engine.scan(PartKey { seq: 0, part: 0 }).map_err(|f| place.engine("read", f))? {
         let (key, _) = item.map_err(|f| place.engine("read", f))?;
@@ -51,6 +49,15 @@ pub(super) fn tidy(engine: &Engine, place: &Place, found: Found, accept_loss: bo
     }
     for key in stale {
         engine.remove(key).map_err(|f| place.engine("write", f))?;
+    }
+    if lost {
+        extent.highest += LOST_JOBS;
+        // In the log before anything says that all is well: the next start knows of no loss.
+        let key = PartKey { seq: extent.next, part: 0 };
+        let seal = Seal { parts: 1, floor: extent.floor, highest: extent.highest };
+        let value = part::seal(key, Chunk::Usual, &[], Some(seal));
+        engine.insert(key, value).map_err(|f| place.engine("write", f))?;
+        extent.next += 1;
     }
     Ok(extent)
 }

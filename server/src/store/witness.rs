@@ -47,7 +47,7 @@ impl Found {
     pub(super) fn look(place: &Place, engine: &Path) -> Result<Found, Error> {
         let (path, none) = (acked(place), unborn(place));
         match File::open(&path) {
-            Ok(file) => return Ok(read(&file)),
+            Ok(file) => return read(&file).map_err(|cause| failed("read", &path, cause)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("open", &path, error)),
         }
@@ -109,9 +109,12 @@ impl Found {
             OpenOptions::new().write(true).open(&path).map_err(|cause| failed("open", &path, cause))?;
         let witness = Witness { path, file };
         if in_place {
-            // Needs no room on the disk, and a sector is old or new.
-            witness.write(last)?;
-            witness.sync()?;
+            // Needs no room on the disk, and a sector is old or new. Both slots, one after the other: whichever is
+            // damaged later, the other knows of everything but the very last commit.
+            for number in [last % 2, (last + 1) % 2] {
+                witness.write_slot(number, last)?;
+                witness.sync()?;
+            }
         }
         Ok(witness)
     }
@@ -120,7 +123,11 @@ impl Found {
 impl Witness {
     /// Commits up to `seq` are acknowledged from now on.
     pub(super) fn write(&self, seq: u64) -> Result<(), Error> {
-        let written = self.file.write_all_at(&slot(seq), seq % 2 * SLOT);
+        self.write_slot(seq % 2, seq)
+    }
+
+    fn write_slot(&self, number: u64, seq: u64) -> Result<(), Error> {
+        let written = self.file.write_all_at(&slot(seq), number * SLOT);
         written.map_err(|cause| failed("write", &self.path, cause))
     }
 
@@ -153,19 +160,24 @@ fn slot(seq: u64) -> [u8; 12] {
     slot
 }
 
-fn read(file: &File) -> Found {
-    match (read_slot(file, 0), read_slot(file, 1)) {
+fn read(file: &File) -> io::Result<Found> {
+    Ok(match (read_slot(file, 0)?, read_slot(file, 1)?) {
         (Some(one), Some(other)) => Found::Acked(one.max(other)),
         (Some(one), None) | (None, Some(one)) => Found::Half(one),
         (None, None) => Found::Damaged,
-    }
+    })
 }
 
-fn read_slot(file: &File, number: u64) -> Option<u64> {
+/// `None` for what is not there or damaged; a disk that cannot be read is an error.
+fn read_slot(file: &File, number: u64) -> io::Result<Option<u64>> {
     let mut bytes = [0; 12];
-    file.read_exact_at(&mut bytes, number * SLOT).ok()?;
-    let seq = u64::from_le_bytes(bytes[..8].try_into().ok()?);
-    (slot(seq) == bytes).then_some(seq)
+    match file.read_exact_at(&mut bytes, number * SLOT) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let [a, b, c, d, e, f, g, h, ..] = bytes;
+    let seq = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    Ok((slot(seq) == bytes).then_some(seq))
 }
 
 /// A durable file in which both slots say `seq`.

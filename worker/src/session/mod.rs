@@ -27,6 +27,8 @@ use connect::{AuthChannel, Dial};
 /// Between two tries to connect: a random time up to a limit that doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// What every coordinator grants at least; with less, no time would be left to ask whether it is still there.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 /// Messages under way to the network. One more can be prepared meanwhile; more would only be older when they arrive.
 const IN_FLIGHT: usize = 2;
 /// Messages from the coordinator that wait for the worker.
@@ -116,19 +118,20 @@ impl Outgoing {
         self.send(convert::reports(reports));
     }
 
-    pub(crate) fn heartbeat(&mut self, draining: bool) {
-        self.send(pb::worker_message::Body::Heartbeat(pb::Heartbeat { draining }));
+    /// False if there was no room: what is on its way says as well that the worker lives, but not that it drains.
+    pub(crate) fn heartbeat(&mut self, draining: bool) -> bool {
+        self.send(pb::worker_message::Body::Heartbeat(pb::Heartbeat { draining }))
     }
 
     pub(crate) fn goodbye(&mut self) {
         self.send(pb::worker_message::Body::Goodbye(pb::Goodbye {}));
     }
 
-    /// A message that finds no room is lost with its link, or is a heartbeat that others make superfluous.
-    fn send(&mut self, body: pb::worker_message::Body) {
-        if self.messages.try_send(pb::WorkerMessage { seq: self.next, body: Some(body) }).is_ok() {
-            self.next += 1;
-        }
+    /// False if the message found no room, or its link is lost.
+    fn send(&mut self, body: pb::worker_message::Body) -> bool {
+        let sent = self.messages.try_send(pb::WorkerMessage { seq: self.next, body: Some(body) }).is_ok();
+        self.next += u64::from(sent);
+        sent
     }
 }
 
@@ -238,7 +241,7 @@ impl Translator {
         use pb::coordinator_message::Body;
         Some(match message.body? {
             Body::Welcome(welcome) => {
-                let lease = Duration::from_millis(welcome.lease_ms);
+                let lease = Duration::from_millis(welcome.lease_ms).max(SHORTEST_LEASE);
                 self.lease = Some(lease);
                 Saying::Welcome {
                     epoch: Epoch(welcome.epoch),

@@ -13,9 +13,10 @@ use tonic_health::pb::health_client::HealthClient;
 use super::connect::AuthChannel;
 
 /// Parts of the lease. The last word that arrived may be a heartbeat old (a fifth), then comes the pause, then the wait:
-/// two thirds of the lease together, and the rest is there to connect again.
-const PAUSE: u32 = 5;
-const PATIENCE: u32 = 4;
+/// half the lease together, and the rest is there to connect again, before a worker that ends its tasks with its lease
+/// begins to (at three quarters of a short one).
+const PAUSE: u32 = 10;
+const PATIENCE: u32 = 5;
 
 /// How long a new connection may take under this lease.
 pub(super) fn patience(lease: Duration) -> Duration {

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::process::Child;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
@@ -15,9 +15,13 @@ use super::proc;
 /// Spawners of this process that live, or whose death has not been dealt with.
 static SPAWNERS: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
 
+/// The session of this process, read while there is no shortage of anything yet. `None` without `/proc`.
+static OWN_SESSION: OnceLock<Option<i32>> = OnceLock::new();
+
 /// Starts a spawner and remembers it, in one step: in between it would be taken for an orphan.
 pub(super) fn start_spawner(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child> {
     let mut known = SPAWNERS.lock().unwrap_or_else(PoisonError::into_inner);
+    OWN_SESSION.get_or_init(|| session(std::process::id().cast_signed()));
     let child = start()?;
     known.get_or_insert_default().insert(child.id().cast_signed());
     Ok(child)
@@ -52,7 +56,9 @@ pub(super) fn sweep() {
 fn is_orphan(pid: Pid) -> bool {
     let known = SPAWNERS.lock().unwrap_or_else(PoisonError::into_inner);
     let spawner = known.as_ref().is_some_and(|known| known.contains(&pid.as_raw_nonzero().get()));
-    !spawner && session(pid.as_raw_nonzero().get()) != session(std::process::id().cast_signed())
+    let sessions = OWN_SESSION.get().copied().flatten().zip(session(pid.as_raw_nonzero().get()));
+    // What cannot be read is nobody's: only what is known to be ours may be killed.
+    !spawner && sessions.is_some_and(|(own, its)| its != own)
 }
 
 fn session(pid: i32) -> Option<i32> {

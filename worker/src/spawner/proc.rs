@@ -128,17 +128,24 @@ fn scan(parent: i32) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::os::unix::process::CommandExt;
     use std::process::Stdio;
 
     use super::*;
 
     #[test]
-    fn this_process_is_found_with_its_group() {
-        let me = std::process::id().cast_signed();
-        let stat = stat(me).expect("own stat");
-        assert_eq!(stat.group, rustix::process::getpgrp().as_raw_nonzero().get());
-        assert_eq!(stat.parent, rustix::process::getppid().expect("a parent").as_raw_nonzero().get());
+    fn a_child_is_found_with_its_parent_and_group() {
+        let mut child = std::process::Command::new("cat")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("cat starts");
+        let pid = child.id().cast_signed();
+        let stat = stat(pid).expect("its stat");
+        assert_eq!((stat.group, stat.parent), (pid, std::process::id().cast_signed()));
         assert!(stat.start > 0);
+        drop(child.stdin.take());
+        assert!(child.wait().expect("own child").success());
     }
 
     #[test]

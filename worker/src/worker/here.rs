@@ -55,9 +55,9 @@ impl Worker {
     pub(super) fn beat(&mut self) {
         if let Some(link) = &mut self.link {
             link.sending();
-            link.outgoing.heartbeat(self.phase > Phase::Working);
+            let told = link.outgoing.heartbeat(self.phase > Phase::Working);
+            self.must_tell &= !told;
         }
-        self.must_tell = false;
     }
 
     pub(super) fn give_back_one(&mut self, key: Key, reason: &'static str) {

@@ -121,6 +121,8 @@ pub fn outcome(task: &EndedTask, with_output: bool) -> pb::Outcome {
         };
         outcome.kind = kind.into();
         outcome.message = message.into();
+    }
+    if outcome.ended_unix_ms == 0 {
         outcome.ended_unix_ms = task.wall.0;
     }
     if !with_output {
@@ -292,7 +294,9 @@ fn way_out(lacks: &[Lack]) -> String {
         match lack {
             Lack::Slots { wanted, most } => {
                 worker.push_str(&format!(" --slots {wanted}"));
-                job = format!(", or submit it with --cpus {most}");
+                if lacks.len() == 1 {
+                    job = format!(", or submit it with --cpus {most}");
+                }
             }
             Lack::Named { name, wanted, .. } => worker.push_str(&format!(" --resource {name}={wanted}")),
             Lack::Label { name, wanted } => worker.push_str(&format!(" --label {name}={wanted}")),
