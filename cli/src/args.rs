@@ -41,7 +41,7 @@ pub(crate) struct Global {
     /// File with address and token, as the coordinator wrote it [env: TASKQ_ACCESS]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) access: Option<PathBuf>,
-    /// Run coordinator and worker inside this process, for as long as it lives; the same as --addr local
+    /// Run the coordinator inside this process, and a worker if this command waits for tasks; the same as --addr local
     #[arg(long, global = true, conflicts_with = "addr")]
     pub(crate) local: bool,
     /// Print JSON with a versioned schema; the same as -o json
@@ -95,6 +95,17 @@ impl Command {
             Command::Submit(args) if args.waits() => Some(Exit::TaskqFailed),
             Command::Wait(_) => Some(Exit::NotFound),
             _ => None,
+        }
+    }
+
+    /// With --local: whether tasks run meanwhile. A command that only looks would start them and kill them.
+    fn needs_a_worker(&self) -> bool {
+        match self {
+            Command::Run(_) | Command::Map(_) | Command::Wait(_) => true,
+            Command::Submit(args) => args.waits(),
+            Command::Result(args) => args.waits(),
+            Command::Logs(args) => args.follows(),
+            _ => false,
         }
     }
 
@@ -158,7 +169,7 @@ async fn obey(cli: Cli, typed: Vec<OsString>) -> Exit {
         color: global.color,
     });
     let stands_for_a_task = cli.command.stands_for_a_task();
-    let context = Context::new(cli.global, screen, typed);
+    let context = Context::new(cli.global, screen, typed, cli.command.needs_a_worker());
     let result = cli.command.run(&context).await;
     let closed = context.close().await;
     match result.and_then(|exit| closed.map(|()| exit)) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use taskq_client::model::{Job, State, Task};
+use taskq_client::model::{Job, State, Task, state_word};
 use taskq_client::{Client, JobHandle, JobId, LogsQuery, TaskQuery, Watch, is_terminal};
 
 use crate::context::Context;
@@ -88,7 +88,7 @@ impl Attach {
                         return Ok(Stay::Interrupted);
                     }
                     cancelled = true;
-                    context.say(&format!("taskq: cancelling job {}; Ctrl-C again to leave it alone", handle.id()));
+                    context.say(&format!("taskq: cancelling job {}; Ctrl-C again to not wait for its end", handle.id()));
                     handle.cancel().await?;
                 }
                 () = sleep_until(deadline) => return Ok(Stay::TimedOut),
@@ -183,9 +183,16 @@ pub(crate) async fn conclude(context: &Context, client: &Client, job: &Job) -> a
     Ok(exit)
 }
 
-/// After a Ctrl-C that left the job alone.
-pub(crate) fn say_detached(context: &Context, id: JobId) {
-    context.say(&format!(
-        "detached; job {id} goes on   wait again: taskq wait {id}   stop it: taskq cancel {id}"
-    ));
+/// After a Ctrl-C that ended the waiting: what becomes of the job, which may be cancelled already.
+pub(crate) async fn say_detached(context: &Context, handle: &JobHandle) -> anyhow::Result<()> {
+    let (id, job) = (handle.id(), handle.job().await?);
+    let line = if is_terminal(job.state()) {
+        format!("job {id} has ended: {}   more: taskq show {id}", state_word(job.state()))
+    } else if job.cancelling {
+        format!("job {id} is being stopped, and KILL follows TERM if it must   wait for it: taskq wait {id}")
+    } else {
+        format!("detached; job {id} goes on   wait again: taskq wait {id}   stop it: taskq cancel {id}")
+    };
+    context.say(&line);
+    Ok(())
 }

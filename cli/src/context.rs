@@ -26,6 +26,8 @@ pub(crate) struct Context {
     /// The whole command line, word by word.
     pub(crate) typed: Vec<OsString>,
     embedded: OnceCell<Embedded>,
+    /// Whether a coordinator in this process is to have a worker.
+    works: bool,
 }
 
 /// A selector after `last` was looked up.
@@ -38,8 +40,8 @@ pub(crate) struct Chosen {
 
 impl Context {
     /// Connects nowhere yet.
-    pub(crate) fn new(global: Global, screen: Screen, typed: Vec<OsString>) -> Context {
-        Context { global, screen, typed, embedded: OnceCell::new() }
+    pub(crate) fn new(global: Global, screen: Screen, typed: Vec<OsString>, works: bool) -> Context {
+        Context { global, screen, typed, embedded: OnceCell::new(), works }
     }
 
     /// A line for people, on standard error; nothing with --quiet.
@@ -54,7 +56,7 @@ impl Context {
         let access = match self.local_dir()? {
             Some(dir) => {
                 let dir = dir.map_or_else(taskq_client::default_data_dir, Ok)?;
-                self.embedded.get_or_try_init(|| Embedded::start(dir)).await?.access().clone()
+                self.embedded.get_or_try_init(|| Embedded::start(dir, self.works)).await?.access().clone()
             }
             None => Access::find(&Sources {
                 addr: self.global.addr.clone(),

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) listen: String,
     /// Slots of the worker; `None` = one per core.
     pub(crate) slots: Option<u32>,
+    /// Whether there is a worker at all.
+    pub(crate) works: bool,
     /// Whether other commands are to find it.
     pub(crate) advertise: bool,
 }
@@ -54,15 +56,15 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts both on the data directory and a free port of the loopback, for this command alone.
-    pub(crate) async fn start(dir: PathBuf) -> anyhow::Result<Embedded> {
-        Embedded::start_at(Settings { dir, listen: "127.0.0.1:0".to_owned(), slots: None, advertise: false })
-            .await
+    /// Starts on the data directory and a free port of the loopback, for this command alone; a worker only if it `works`.
+    pub(crate) async fn start(dir: PathBuf, works: bool) -> anyhow::Result<Embedded> {
+        let listen = "127.0.0.1:0".to_owned();
+        Embedded::start_at(Settings { dir, listen, slots: None, works, advertise: false }).await
     }
 
     /// The same with all settings. The port is open when this returns.
     pub(crate) async fn start_at(settings: Settings) -> anyhow::Result<Embedded> {
-        let Settings { dir, listen, slots, advertise } = settings;
+        let Settings { dir, listen, slots, works, advertise } = settings;
         let filter = EnvFilter::try_from_env("TASKQ_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
         // Only a second start in one process finds a log already there, and shares it.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
@@ -101,9 +103,9 @@ impl Embedded {
         let (kill, killed) = oneshot::channel::<()>();
         let drained = async { _ = drained.await };
         let killed = async { _ = killed.await };
-        let working = tokio::spawn(taskq_worker::run_until(config, drained, killed));
+        let working = works.then(|| tokio::spawn(taskq_worker::run_until(config, drained, killed)));
 
-        let (serving, working) = (Some(serving), Some(working));
+        let serving = Some(serving);
         Ok(Embedded { access, slots, shutdown, drain: Some(drain), kill, serving, working })
     }
 

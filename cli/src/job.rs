@@ -77,7 +77,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     kill_grace: Option<Duration>,
     /// How often a failed task is run again
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..1_000_000))]
+    #[arg(long, alias = "retry", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..1_000_000))]
     retries: u32,
     /// The pauses between attempts: exp:FIRST..MOST or fixed:PAUSE [default: exp:1s..5m]
     #[arg(long, value_parser = quantity::backoff)]
@@ -85,7 +85,7 @@ pub(crate) struct Args {
     /// Run again only after these exit codes [default: after each failure]
     #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..=255))]
     retry_on: Vec<i32>,
-    /// How many lost workers a task survives [default: 3]
+    /// A task fails when so many workers were lost while they ran it [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     crash_limit: Option<u32>,
     /// How long the ended job is kept [default: the coordinator's]
@@ -136,6 +136,11 @@ impl Args {
         many: &Many,
         elements: Elements,
     ) -> anyhow::Result<JobBuilder> {
+        if self.retries == 0 && !self.retry_on.is_empty() {
+            return Err(Failure::usage(
+                "--retry-on says after which failures, and --retries N how often: give both",
+            ));
+        }
         let mut job = match (self.shell, argv.first()) {
             (true, Some(script)) => JobBuilder::shell(script),
             (true, None) | (false, _) => JobBuilder::command(argv),

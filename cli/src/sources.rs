@@ -36,6 +36,8 @@ pub(crate) enum Error {
     Key { path: PathBuf, line: usize, key: String },
     #[error("`{0}` needs values after it")]
     NoValues(&'static str),
+    #[error("`{0}` is not known here: sources side by side are given with --zip and `:::`")]
+    Linked(String),
     #[error("standard input can be the source of one option only")]
     StdinTwice,
 }
@@ -168,6 +170,9 @@ pub(crate) enum Trailing {
 pub(crate) fn split(words: Vec<OsString>) -> Result<(Vec<OsString>, Vec<Trailing>), Error> {
     let is_mark = |word: &OsString| word == ":::" || word == "::::";
     let end = words.iter().position(is_mark).unwrap_or(words.len());
+    if let Some(linked) = words.iter().find(|word| *word == ":::+" || *word == "::::+") {
+        return Err(Error::Linked(linked.to_string_lossy().into_owned()));
+    }
     let (command, mut rest) = (words[..end].to_vec(), &words[end..]);
     let mut sources = Vec::new();
     while let Some((mark, tail)) = rest.split_first() {
@@ -222,6 +227,8 @@ mod tests {
         let (_, sources) = split(words("x :::")).expect("an empty list is fine");
         assert_eq!(sources, [Trailing::Values(vec![])]);
         assert!(split(words("x ::::")).is_err(), "a file is missing");
+        let error = split(words("x ::: a b :::+ 1 2")).expect_err("no element").to_string();
+        assert!(error.contains(":::+") && error.contains("--zip"), "{error}");
         assert_eq!(split(words("x")).expect("split").1, []);
     }
 }

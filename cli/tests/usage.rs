@@ -24,6 +24,8 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["submit", "--zip", "--", "echo", ":::", "a", "b", ":::", "c"], "equally long"),
     (&["submit", "--stdin", "-", "--each-line", "-", "--", "cat"], "standard input"),
     (&["map", "echo"], ":::"),
+    (&["map", "echo {1} {2}", ":::", "a", "b", ":::+", "1", "2"], "--zip"),
+    (&["run", "--retry-on", "3", "--", "true"], "--retries"),
     (&["map", "cat {} | wc", ":::", "a"], "-c"),
     (&["map", "echo 'a", ":::", "a"], "never closed"),
     (&["map", "--resume", "log.tsv"], "TEMPLATE"),

@@ -14,7 +14,7 @@ use roaring::RoaringBitmap;
 use crate::{
     array::{Array, Element, Stage, Task},
     effect::{Outcome, Submitted, Write},
-    id::{Attempt, Epoch, JobId, Millis, Now, TaskId, WallTime, WorkerId},
+    id::{Attempt, Epoch, JobId, Millis, Now, TaskId, Timestamp, WallTime, WorkerId},
     job::{End, Policy},
     policy::Policies,
     queues::Queues,
@@ -167,7 +167,7 @@ impl Restore {
             .map(|(id, name)| (*id, name.clone()))
             .collect();
         let until = now.mono.after(config.grace);
-        let mut state = empty(config, highest, std::mem::take(&mut self.memory));
+        let mut state = empty(config, highest, std::mem::take(&mut self.memory), now.mono);
         state.recovery = Some(Recovery { until, expected, last_job: highest, missing: false });
         state.deadlines.insert((until, Timer::Grace));
         for (name, (revision, paused)) in std::mem::take(&mut self.queues) {
@@ -253,7 +253,7 @@ impl Restore {
     }
 }
 
-fn empty(config: Config, last_job: JobId, memory: Memory) -> State {
+fn empty(config: Config, last_job: JobId, memory: Memory, now: Timestamp) -> State {
     State {
         config,
         last_job,
@@ -278,5 +278,7 @@ fn empty(config: Config, last_job: JobId, memory: Memory) -> State {
         touched: BTreeSet::new(),
         picky: 0,
         steps: 0,
+        looked: now,
+        patient_until: now,
     }
 }

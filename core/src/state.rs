@@ -28,6 +28,9 @@ use crate::{
     worker::Worker,
 };
 
+/// How often the scheduler looks in the time of a lease, at least, while there are workers.
+const PULSES: u64 = 10;
+
 /// What an operator sets.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -104,6 +107,10 @@ pub struct State {
     /// Tasks that avoid a worker.
     pub(crate) picky: u64,
     pub(crate) steps: u64,
+    /// When the last step was.
+    pub(crate) looked: Timestamp,
+    /// Nobody is declared lost before: the scheduler itself was away, and what it would have heard is still to come.
+    pub(crate) patient_until: Timestamp,
 }
 
 /// A job that has not ended. Small, because a million of them may be queued: what is not here is in the store, or in
@@ -190,9 +197,11 @@ impl State {
 
     /// Takes in one event: appends to `out` what must become durable and what is to be done then.
     ///
-    /// `now.mono` must not go back from call to call.
+    /// `now.mono` must not go back from call to call. If it goes on by more than a fifth of the lease, the scheduler was
+    /// away: nobody is declared lost for another lease.
     pub fn step(&mut self, now: Now, event: Event, out: &mut Outcome) {
         self.memory.expire(now.mono);
+        self.notice_absence(now.mono);
         match event {
             Event::Submit { request, repeat, jobs } => {
                 step::submit::submit(self, now, request, repeat, jobs, out)
@@ -222,13 +231,26 @@ impl State {
         debug_assert!(!check::is_due(self) || check::check(self).is_ok(), "{:?}", check::check(self));
     }
 
-    /// When [`Event::Tick`] is wanted; later is late, earlier is harmless.
+    /// When [`Event::Tick`] is wanted; earlier is harmless. Much later means that the scheduler was away (see
+    /// [`State::step`]), so while there are workers a tick is wanted several times a lease.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if !self.stirred.is_empty() || !self.touched.is_empty() {
             return Some(Timestamp(0));
         }
-        self.deadlines.first().map(|(at, _)| *at)
+        let pulse =
+            (!self.workers.is_empty()).then(|| self.looked.after(Millis(self.config.lease.0 / PULSES)));
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        deadline.into_iter().chain(pulse).min()
+    }
+
+    /// Stopped, swapped out, held up by its disk: a scheduler that did not look could not hear. Silence meanwhile is
+    /// its own, and everybody gets a fresh lease to be heard in.
+    fn notice_absence(&mut self, now: Timestamp) {
+        if now.since(self.looked) > Millis(2 * self.config.lease.0 / PULSES) {
+            self.patient_until = now.after(self.config.lease);
+        }
+        self.looked = now;
     }
 
     /// Whether the job is accepted and has not ended.

@@ -487,3 +487,33 @@ impl Drop for SmallDisk {
         assert!(done.is_ok_and(|s| s.success()), "cannot unmount {}", self.0.path().display());
     }
 }
+
+/// What jobs are given and write is nobody else's business.
+#[test]
+fn only_its_owner_can_look_into_a_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = LogStore::open(&Options::new(&dir)).unwrap();
+    store.commit(&[submit(1, 1)]).unwrap();
+    store.put_blob([1; 32], b"a value").unwrap();
+    for inside in ["", "sled", "blobs-sha256"] {
+        let mode = fs::metadata(dir.join(inside)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{inside:?} has mode {mode:o}");
+    }
+}
+
+/// Whatever a first start has left that did not get to its end: nothing of it is deleted.
+#[test]
+fn a_log_beside_the_rest_of_a_first_start_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path(), true);
+    fs::rename(dir.path().join("acked"), dir.path().join("acked.none")).unwrap();
+    let store = LogStore::open(&Options::new(dir.path())).unwrap();
+    assert_eq!(loaded(&store).0, JobId(0));
+    drop(store);
+    assert!(dir.path().join("sled.unfinished-1/db").exists());
+    fs::write(dir.path().join("acked.none"), b"").unwrap();
+    drop(LogStore::open(&Options::new(dir.path())).unwrap());
+    assert!(!dir.path().join("acked.none").exists(), "beside a witness it says nothing");
+}

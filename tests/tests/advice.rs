@@ -104,6 +104,23 @@ fn an_attempt_that_was_not_made_has_no_output() {
 }
 
 #[test]
+fn what_keeps_the_rest_of_a_running_job_from_starting_is_explained() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let api = cluster.api();
+    let id = cluster.taskq(&["submit", "-j", "1", "--array", "1-3", "--", "sleep", "600"]).ok().number();
+    let explained = || cluster.taskq(&["explain", &id.to_string()]).ok().out();
+    api.running(id);
+    assert!(explained().contains("max_parallel"), "{}", explained());
+    cluster.taskq(&["pause", &id.to_string()]).ok();
+    let said = explained();
+    assert!(said.contains("job_paused") && said.contains(&format!("Fix: taskq resume {id}")), "{said}");
+    cluster.taskq(&["cancel", &id.to_string(), "-y"]).ok();
+    let ended = || api.get(id).is_ok_and(|job| job.state == pb::State::Cancelled as i32);
+    taskq_tests::wait::holds("it is cancelled", ended);
+}
+
+#[test]
 fn the_help_names_the_variables_of_a_task_and_no_others() {
     let mut cluster = Cluster::start();
     cluster.worker(1);

@@ -1,7 +1,8 @@
 //! Connections that die without a word: open at both ends, and nothing gets through.
 
+use rustix::process::Signal;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use taskq_proto::v1::State;
 use taskq_tests::{Cluster, Ledger, Proxy, Setup, Taskq, spec, wait};
 
@@ -129,4 +130,23 @@ fn run_and_logs_go_on_over_another_connection() {
     for what in ["start", "end"] {
         assert_eq!(ledger.lines(what).len(), 2, "each ran once");
     }
+}
+
+/// Longer than the lease, and nobody could be heard meanwhile: the silence was the coordinator's own.
+#[test]
+fn a_coordinator_that_was_stopped_for_longer_than_the_lease_declares_nobody_lost() {
+    let mut scene = a_task_behind_a_proxy();
+    scene.cluster.server().signal(Signal::STOP);
+    let stopped = Instant::now();
+    wait::holds("the lease is over", || stopped.elapsed() > Duration::from_secs(LEASE_S + 2));
+    scene.cluster.server().signal(Signal::CONT);
+    wait::holds("both workers are there again", || {
+        let online = taskq_proto::v1::worker::Status::Online as i32;
+        scene
+            .cluster
+            .api()
+            .workers()
+            .is_ok_and(|all| all.iter().filter(|one| one.status == online).count() == 2)
+    });
+    scene.it_ran_once();
 }

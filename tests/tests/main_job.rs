@@ -171,9 +171,16 @@ fn local_needs_no_server() {
     let local = |words: &[&str]| taskq_tests::Taskq::new(folder.path(), words).run();
     assert_eq!(local(&["--local", "run", "--", "echo", "here"]).ok().out(), "here");
     local(&["--local", "run", "--", "sh", "-c", "exit 5"]).code(5);
+    // A command that only looks starts nothing, and so kills nothing.
+    let id = local(&["--local", "submit", "--", "echo", "later"]).ok().number().to_string();
+    local(&["--local", "ls"]).ok();
+    local(&["--local", "show", &id]).ok();
+    local(&["--local", "wait", &id]).ok();
+    let shown = local(&["--local", "show", &id, "--json"]).ok().json();
+    assert_eq!(shown["tasks"][0]["outcome"]["attempt"], 1, "{shown}");
     // What was acknowledged is still there for the next one.
     let jobs = local(&["--local", "ls", "--json"]).ok().json();
-    assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(2), "{jobs}");
+    assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(3), "{jobs}");
 }
 
 #[test]

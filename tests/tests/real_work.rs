@@ -94,6 +94,7 @@ fn resume_failed_runs_only_what_failed() {
     let mut ran: Vec<String> = fs::read_to_string(&runs).unwrap().lines().map(str::to_owned).collect();
     ran.sort();
     assert_eq!(ran, ["a", "b", "b", "c"], "only b ran again");
+    cluster.taskq(&["map", "--resume-failed", "misspelled.tsv"]).code(74).says(&["misspelled.tsv"]);
 }
 
 #[test]

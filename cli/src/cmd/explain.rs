@@ -33,6 +33,8 @@ struct Explained {
     end: Option<End>,
     /// The last attempts of what waits to be tried again.
     failures: Vec<FailureView>,
+    /// It was cancelled, and something of it still runs.
+    cancelling: bool,
 }
 
 #[derive(Serialize)]
@@ -73,7 +75,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let reply = client.explain(one.job, task).await?;
     let state = reply.state();
+    let cancelling = client.get(one.job).await?.cancelling;
     let explained = Explained {
+        cancelling,
         job: one.job.0,
         task,
         state: state_word(state),
@@ -158,12 +162,14 @@ fn lines(explained: &Explained, context: &Context) -> Vec<String> {
         "backoff" => "waits for its next attempt".to_owned(),
         state => format!("is {state}"),
     };
+    let is = if explained.cancelling { format!("{is} and its job is being stopped") } else { is };
     if let Some(end) = &explained.end {
         let how = if end.how.is_empty() { String::new() } else { format!(" ({})", text::visible(&end.how)) };
         let (state, ago) = (explained.state, text::duration(end.ago_ms));
         return vec![format!("{what} has ended: {state}{how}, {ago} ago"), format!("  {}", end.steps)];
     }
     let mut lines = match (explained.reasons.is_empty(), explained.failures.is_empty()) {
+        (true, true) if explained.cancelling => return vec![format!("{what} {is}")],
         (true, true) => return vec![format!("{what} {is}; nothing stands in its way")],
         (true, false) => vec![format!("{what} {is}")],
         (false, _) => vec![format!("{what} {is}. Reasons (all that apply):")],

@@ -58,6 +58,13 @@ pub(crate) struct Args {
     raw: bool,
 }
 
+impl Args {
+    /// True if the command stays until the tasks have ended.
+    pub(crate) fn follows(&self) -> bool {
+        self.follow
+    }
+}
+
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let client = context.client().await?;
     let chosen = context.choose(&client, std::slice::from_ref(&args.selector)).await?;
@@ -102,7 +109,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                 None => break,
             },
             () = interrupts.next() => {
-                attach::say_detached(context, one.job);
+                attach::say_detached(context, &client.attach(one.job)).await?;
                 return Ok(Exit::Interrupted);
             }
         }

@@ -34,7 +34,7 @@ mod write;
 /// With -o jsonl, a line for each task as it ends instead of its output, then one for the job; with --json, the
 /// document of `taskq show` at the end. The outputs are then left to `taskq result`.
 ///
-/// Ctrl-C cancels what has not ended; a second one leaves the job alone.
+/// Ctrl-C cancels what has not ended; a second one does not wait for the end of what runs.
 #[derive(clap::Args, Debug)]
 #[command(after_help = job::help("Examples:\n  \
     taskq map gzip -k9 {} ::: *.txt\n  \

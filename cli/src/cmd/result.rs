@@ -33,6 +33,13 @@ pub(crate) struct Args {
     wait: bool,
 }
 
+impl Args {
+    /// True if the command stays until the jobs have ended.
+    pub(crate) fn waits(&self) -> bool {
+        self.wait
+    }
+}
+
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let client = context.client().await?;
     let chosen = context.choose(&client, &args.selectors).await?;

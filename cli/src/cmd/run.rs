@@ -16,7 +16,7 @@ use crate::view::Shown;
 
 /// Run one command on a worker and stay with it: its output live, its exit status
 ///
-/// Ctrl-C and SIGTERM cancel the job; a second one leaves it alone and ends this command with 130.
+/// Ctrl-C and SIGTERM cancel the job; a second one does not wait for its end and ends this command with 130.
 /// The job is durable: it goes on if the terminal closes or this command is killed, and `taskq logs last` shows the rest.
 /// All output passes through the coordinator's disk and is kept there with the job: see --output-limit and --keep.
 /// Standard input is not passed on unless --stdin asks for it.
@@ -60,9 +60,7 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
             Ok(holes.over(if args.exit_zero { Exit::Ok } else { exit }))
         }
         Stay::Interrupted | Stay::TimedOut => {
-            if !taskq_client::is_terminal(handle.job().await?.state()) {
-                attach::say_detached(context, handle.id());
-            }
+            attach::say_detached(context, &handle).await?;
             Ok(Exit::Interrupted)
         }
     }

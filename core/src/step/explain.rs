@@ -18,6 +18,7 @@ pub(crate) fn explain(state: &State, now: Now, id: JobId, index: Option<u32>) ->
     let Some(index) = index else {
         let phase = ask::job_phase(state, job);
         let reasons = match phase {
+            Phase::Running if job.counts().queued > 0 => held_back(state, job),
             Phase::Running | Phase::Ended(_) => Vec::new(),
             Phase::Blocked | Phase::Queued | Phase::Backoff => job_reasons(state, now, id),
         };
@@ -65,6 +66,22 @@ pub(crate) fn job_reasons(state: &State, now: Now, id: JobId) -> Vec<Reason> {
 }
 
 fn common_reasons(state: &State, now: Now, id: JobId, job: &Job) -> Vec<Reason> {
+    let mut reasons = held_back(state, job);
+    let entry = state.policies.get(job.policy);
+    if let Some(recovery) = state.recovery.as_ref().filter(|recovery| id <= recovery.last_job) {
+        let names = recovery.expected.values().cloned().collect();
+        reasons.push(Reason::Recovering(names, recovery.until.since(now.mono)));
+    }
+    reasons.extend(fit_reason(state, state.ready.shape(entry.class)));
+    let before = state.ready.before(entry.class, id, BEHIND);
+    if before > 0 {
+        reasons.push(Reason::Behind(before as u64));
+    }
+    reasons
+}
+
+/// What somebody has said about the job or its queue that keeps its tasks from starting.
+fn held_back(state: &State, job: &Job) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let entry = state.policies.get(job.policy);
     let queue = state.queues.get(entry.queue);
@@ -76,15 +93,6 @@ fn common_reasons(state: &State, now: Now, id: JobId, job: &Job) -> Vec<Reason> 
     }
     if let Some(most) = entry.policy.max_parallel.filter(|most| job.counts().running >= *most) {
         reasons.push(Reason::MaxParallel(most));
-    }
-    if let Some(recovery) = state.recovery.as_ref().filter(|recovery| id <= recovery.last_job) {
-        let names = recovery.expected.values().cloned().collect();
-        reasons.push(Reason::Recovering(names, recovery.until.since(now.mono)));
-    }
-    reasons.extend(fit_reason(state, state.ready.shape(entry.class)));
-    let before = state.ready.before(entry.class, id, BEHIND);
-    if before > 0 {
-        reasons.push(Reason::Behind(before as u64));
     }
     reasons
 }

@@ -34,6 +34,15 @@ pub(crate) fn check_complete(state: &mut State, now: Now, out: &mut Outcome) {
     }
 }
 
+/// The wait goes on: the scheduler was away, and known workers could not come back meanwhile.
+pub(crate) fn prolong(state: &mut State) {
+    let until = state.patient_until;
+    if let Some(recovery) = &mut state.recovery {
+        recovery.until = until;
+        state.deadlines.insert((until, crate::state::Timer::Grace));
+    }
+}
+
 /// The wait is over.
 pub(crate) fn recovered(state: &mut State, now: Now, out: &mut Outcome) {
     let Some(recovery) = state.recovery.take() else { return };

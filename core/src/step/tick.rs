@@ -18,6 +18,7 @@ pub(crate) fn tick(state: &mut State, now: Now, out: &mut Outcome) {
             Timer::Backoff(task) => state.enter_ready(task),
             Timer::Overdue(task, attempt) => overdue(state, now, task, attempt, out),
             Timer::Wait(job, request) => wait::timed_out(state, now, job, request, out),
+            Timer::Grace if now.mono < state.patient_until => recover::prolong(state),
             Timer::Grace => recover::recovered(state, now, out),
             Timer::Forget(worker) => forget(state, worker, out),
         }
@@ -28,7 +29,7 @@ pub(crate) fn tick(state: &mut State, now: Now, out: &mut Outcome) {
 fn silence(state: &mut State, now: Now, id: WorkerId, out: &mut Outcome) {
     let lease = state.config.lease;
     let Some(worker) = state.workers.get_mut(&id) else { return };
-    let until = worker.heard.after(lease);
+    let until = worker.heard.after(lease).max(state.patient_until);
     if until > now.mono {
         worker.alarm = until;
         state.deadlines.insert((until, Timer::Silence(id)));
@@ -44,6 +45,11 @@ fn overdue(state: &mut State, now: Now, task: TaskId, attempt: Attempt, out: &mu
     let Some(record) = job.unfold().task_mut(task.index) else { return };
     let Stage::Running(run) = &mut record.stage else { return };
     run.overdue = None;
+    if now.mono < state.patient_until {
+        run.overdue = Some(state.patient_until);
+        state.deadlines.insert((state.patient_until, Timer::Overdue(task, attempt)));
+        return;
+    }
     let (worker, epoch, started) = (run.worker, run.epoch, run.started);
     let Some(holder) = state.workers.get(&worker) else { return };
     if !started && !holder.executes(task) {

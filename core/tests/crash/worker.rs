@@ -28,6 +28,8 @@ pub(crate) struct Worker {
     unconfirmed: Vec<(Report, Option<u64>)>,
     seq: u64,
     pub(crate) draining: bool,
+    /// It has said goodbye in this session: whatever still comes is not for it.
+    left: bool,
     pub(crate) heard: Timestamp,
     pub(crate) dead: bool,
 }
@@ -65,6 +67,7 @@ impl Worker {
             unconfirmed: Vec::new(),
             seq: 0,
             draining: false,
+            left: false,
             heard: now,
             dead: false,
         }
@@ -85,6 +88,7 @@ impl Worker {
             *seq = None;
         }
         self.seq = 1;
+        self.left = false;
         let hello = WorkerHello {
             id: self.id,
             name: self.name.clone(),
@@ -128,6 +132,7 @@ impl Worker {
                     self.dead = true;
                 }
             }
+            Effect::Assign { .. } if self.left => {}
             Effect::Assign { unit, .. } => self.take(&unit, audit),
             Effect::Cancel(_, lease) => {
                 self.cancels.insert(lease);
@@ -250,6 +255,7 @@ impl Worker {
             && empty
         {
             self.seq += 1;
+            self.left = true;
             up.push_back(Event::Goodbye { session: *session, seq: self.seq });
         }
     }

@@ -262,10 +262,22 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        self.now += if self.calm { self.rng.below(10) } else { self.rng.below(LEASE * 2 / 3) };
-        while self.state.next_deadline().is_some_and(|at| at.0 <= self.now) {
+        let ms = if self.calm { self.rng.below(10) } else { self.rng.below(LEASE * 2 / 3) };
+        // Now and then the scheduler is stopped meanwhile.
+        if self.rng.one_in(8) {
+            self.now += ms;
+        }
+        self.pass(ms);
+    }
+
+    /// Time passes, deadline by deadline.
+    fn pass(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while let Some(at) = self.state.next_deadline().filter(|at| at.0 <= end) {
+            self.now = self.now.max(at.0);
             self.step(Event::Tick);
         }
+        self.now = end;
     }
 
     /// In calm histories everybody is heard within the lease.

@@ -72,6 +72,10 @@ impl Script {
         match verb {
             "pass" => return self.pass(words.or("ms", 0)),
             "restart" => return self.restart(),
+            "freeze" => {
+                self.now += words.or("ms", 0);
+                return self.pass(0);
+            }
             _ => {}
         }
         let event = self.event(verb, &words);

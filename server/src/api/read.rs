@@ -174,7 +174,7 @@ impl Context {
         match self.ask(Explain(job, index)).await? {
             Live::Yes((phase, reasons)) => Ok(pb::ExplainReply {
                 state: view::state(phase).into(),
-                reasons: reasons.iter().map(view::reason).collect(),
+                reasons: reasons.iter().map(|reason| view::reason(job, reason)).collect(),
             }),
             Live::No => {
                 let shown = self.read(move |store| show(store, job, None)).await?;

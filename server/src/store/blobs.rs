@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::Error;
+use super::{Error, private};
 
 /// A blob that nothing names yet is left alone so long: its job may be on the way.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -31,7 +31,7 @@ impl Blobs {
     pub(super) fn open(dir: &Path) -> Result<Blobs, Error> {
         let root = dir.join("blobs-sha256");
         let blobs = Blobs { root, bytes: AtomicU64::new(0), counter: AtomicU64::new(0) };
-        fs::create_dir_all(&blobs.root).map_err(|c| failed("create", &blobs.root, c))?;
+        private::create(&blobs.root).map_err(|c| failed("create", &blobs.root, c))?;
         sync_dir(dir)?;
         blobs.each(|path, digest, size| {
             match digest {
@@ -54,7 +54,7 @@ impl Blobs {
             return sync_dir(folder);
         }
         if !folder.is_dir() {
-            fs::create_dir_all(folder).map_err(|c| failed("create", folder, c))?;
+            private::create(folder).map_err(|c| failed("create", folder, c))?;
             sync_dir(&self.root)?;
         }
         let temporary = self.temporary();

@@ -18,6 +18,7 @@ mod lock;
 mod log;
 mod memory;
 mod part;
+mod private;
 mod quiet;
 mod reader;
 mod recover;

@@ -43,24 +43,24 @@ pub(super) enum Found {
 
 impl Found {
     /// Looks at `dir`. Where there is nothing yet it notes, durably, that nothing was acknowledged; what a first start
-    /// has left there that did not get further is removed.
+    /// has left there that did not get further is set aside, as it may be no log at all.
     pub(super) fn look(place: &Place, engine: &Path) -> Result<Found, Error> {
         let (path, none) = (acked(place), unborn(place));
         match File::open(&path) {
-            Ok(file) => return read(&file).map_err(|cause| failed("read", &path, cause)),
+            Ok(file) => {
+                // Of a directory that was copied over the rest of a first start.
+                remove(&none)?;
+                return read(&file).map_err(|cause| failed("read", &path, cause));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("open", &path, error)),
         }
         let exists = |path: &Path| path.try_exists().map_err(|cause| failed("look for", path, cause));
-        if exists(&none)? {
-            match fs::remove_dir_all(engine) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", engine, error));
-                }
-                Ok(()) | Err(_) => {}
+        if exists(engine)? {
+            if !exists(&none)? {
+                return Ok(Found::Missing);
             }
-        } else if exists(engine)? {
-            return Ok(Found::Missing);
+            set_aside(place, engine)?;
         }
         write_whole(&none, 0)?;
         sync_dir(place.path())?;
@@ -142,6 +142,30 @@ fn unknown(state: &str, last: u64) -> String {
         "the file `acked`, which says how much was acknowledged, {state}: whether the log, which ends at commit \
          {last}, is whole cannot be told, and the newest jobs and results may be lost"
     )
+}
+
+/// Nothing is deleted: somebody may have put a log there.
+fn set_aside(place: &Place, engine: &Path) -> Result<(), Error> {
+    let mut number = 1;
+    let aside = loop {
+        let aside = place.path().join(format!("sled.unfinished-{number}"));
+        if !aside.try_exists().map_err(|cause| failed("look for", &aside, cause))? {
+            break aside;
+        }
+        number += 1;
+    };
+    tracing::warn!(
+        to = %aside.display(),
+        "a first start here did not get to its end; what it left is set aside, and can be removed"
+    );
+    fs::rename(engine, &aside).map_err(|cause| failed("rename", engine, cause))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn acked(place: &Place) -> PathBuf {

@@ -18,6 +18,9 @@ use crate::view::Shown;
 
 /// One job after the other: usually there is one. For a program, one document in the end tells of all of them.
 pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::Result<Exit> {
+    if let Err(cause) = std::fs::metadata(path) {
+        return Err(Failure::io(format!("--resume-failed {}", path.display()), &cause));
+    }
     let earlier = Earlier::read(path)?;
     let failed = earlier.failed();
     if failed.is_empty() {

@@ -78,11 +78,11 @@ impl Attached<'_> {
                 () = interrupts.next() => {
                     self.progress.hide();
                     if interrupted {
-                        attach::say_detached(self.context, handle.id());
+                        attach::say_detached(self.context, handle).await?;
                         return Ok(Ended { exit: Exit::Interrupted, job: None });
                     }
                     interrupted = true;
-                    self.context.say(&format!("taskq: cancelling job {}; Ctrl-C again to leave it alone", handle.id()));
+                    self.context.say(&format!("taskq: cancelling job {}; Ctrl-C again to not wait for its end", handle.id()));
                     handle.cancel().await?;
                 }
             }

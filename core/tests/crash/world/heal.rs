@@ -31,10 +31,7 @@ impl World {
             for name in NAMES {
                 self.heal_worker(name, round);
             }
-            self.now += 25;
-            while self.state.next_deadline().is_some_and(|at| at.0 <= self.now) {
-                self.step(Event::Tick);
-            }
+            self.pass(25);
         }
     }
 

@@ -25,7 +25,7 @@ pub fn lease(lease: Lease) -> pb::AttemptKey {
 /// A live job.
 #[must_use]
 pub fn live_job(view: &JobView, stored: &SubmittedRecord) -> pb::Job {
-    let reason = view.reason.as_ref().map(|why| reason(why).text).unwrap_or_default();
+    let reason = view.reason.as_ref().map(|why| reason(view.id, why).text).unwrap_or_default();
     pb::Job {
         state: state(view.phase).into(),
         counts: Some(counts(&view.counts)),
@@ -237,7 +237,7 @@ pub fn queue(view: &QueueView) -> pb::Queue {
 
 /// A reason in words, with the way out.
 #[must_use]
-pub fn reason(reason: &Reason) -> pb::Reason {
+pub fn reason(job: JobId, reason: &Reason) -> pb::Reason {
     let (code, text, fix) = match reason {
         Reason::NoWorkers => {
             ("no_workers", "no worker is connected".to_owned(), "start one: taskq-worker".to_owned())
@@ -250,7 +250,7 @@ pub fn reason(reason: &Reason) -> pb::Reason {
         Reason::QueuePaused(queue) => {
             ("queue_paused", format!("queue {queue} is paused"), format!("taskq queue resume {queue}"))
         }
-        Reason::JobPaused => ("job_paused", "the job is paused".to_owned(), "taskq resume JOB".to_owned()),
+        Reason::JobPaused => ("job_paused", "the job is paused".to_owned(), format!("taskq resume {job}")),
         Reason::MaxParallel(most) => {
             ("max_parallel", format!("the job runs {most} tasks at once, as many as it may"), String::new())
         }
