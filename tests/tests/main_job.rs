@@ -172,7 +172,7 @@ fn local_needs_no_server() {
     assert_eq!(local(&["--local", "run", "--", "echo", "here"]).ok().out(), "here");
     local(&["--local", "run", "--", "sh", "-c", "exit 5"]).code(5);
     // A command that only looks starts nothing, and so kills nothing.
-    let id = local(&["--local", "submit", "--", "echo", "later"]).ok().number().to_string();
+    let id = local(&["--local", "submit", "--", "sleep", "1"]).ok().number().to_string();
     local(&["--local", "ls"]).ok();
     local(&["--local", "show", &id]).ok();
     local(&["--local", "wait", &id]).ok();
