@@ -28,7 +28,7 @@ use crate::{
     worker::Worker,
 };
 
-/// How often the scheduler looks in the time of a lease, at least, while there are workers.
+/// How often the scheduler looks in the time of a lease, at least, while it watches or awaits workers.
 const PULSES: u64 = 10;
 
 /// What an operator sets.
@@ -232,14 +232,14 @@ impl State {
     }
 
     /// When [`Event::Tick`] is wanted; earlier is harmless. Much later means that the scheduler was away (see
-    /// [`State::step`]), so while there are workers a tick is wanted several times a lease.
+    /// [`State::step`]), so while there are workers, or known ones are waited for, a tick is wanted several times a lease.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if !self.stirred.is_empty() || !self.touched.is_empty() {
             return Some(Timestamp(0));
         }
-        let pulse =
-            (!self.workers.is_empty()).then(|| self.looked.after(Millis(self.config.lease.0 / PULSES)));
+        let watches = !self.workers.is_empty() || self.recovery.is_some();
+        let pulse = watches.then(|| self.looked.after(Millis(self.config.lease.0 / PULSES)));
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         deadline.into_iter().chain(pulse).min()
     }
