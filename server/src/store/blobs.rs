@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Error, private};
+use super::{Error, dirs, trouble::failed};
 
 /// A blob that nothing names yet is left alone so long: its job may be on the way.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -31,8 +31,8 @@ impl Blobs {
     pub(super) fn open(dir: &Path) -> Result<Blobs, Error> {
         let root = dir.join("blobs-sha256");
         let blobs = Blobs { root, bytes: AtomicU64::new(0), counter: AtomicU64::new(0) };
-        private::create(&blobs.root).map_err(|c| failed("create", &blobs.root, c))?;
-        sync_dir(dir)?;
+        dirs::create(&blobs.root).map_err(|c| failed("create", &blobs.root, c))?;
+        dirs::sync(dir)?;
         blobs.each(|path, digest, size| {
             match digest {
                 Some(_) => drop(blobs.bytes.fetch_add(size, Ordering::Relaxed)),
@@ -51,11 +51,11 @@ impl Blobs {
             let now = self.now()?;
             file.set_times(FileTimes::new().set_modified(now)).map_err(|c| failed("touch", &path, c))?;
             // It may have been put there a moment ago by somebody who has not synced yet, or was killed before that.
-            return sync_dir(folder);
+            return dirs::sync(folder);
         }
         if !folder.is_dir() {
-            private::create(folder).map_err(|c| failed("create", folder, c))?;
-            sync_dir(&self.root)?;
+            dirs::create(folder).map_err(|c| failed("create", folder, c))?;
+            dirs::sync(&self.root)?;
         }
         let temporary = self.temporary();
         let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
@@ -63,7 +63,7 @@ impl Blobs {
             drop(fs::remove_file(&temporary));
             return Err(failed("write", &path, cause));
         }
-        sync_dir(folder)?;
+        dirs::sync(folder)?;
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -154,19 +154,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(|c| failed("sync", dir, c))
-}
-
-fn failed(act: &'static str, path: &Path, cause: io::Error) -> Error {
-    match cause.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::Full { dir: path.to_owned(), cause }
-        }
-        _ => Error::Io { act, path: path.to_owned(), cause },
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

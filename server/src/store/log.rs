@@ -21,11 +21,11 @@ use super::{
     blobs::Blobs,
     clean::Tuning,
     codec::{self, Policies, record::Body},
+    dirs,
     entries::Loc,
     guard::{Fault, Guard},
     index::{Index, Stage},
     lock::DirLock,
-    private,
     recover::{self, Extent},
     sled::Engine,
     space,
@@ -112,7 +112,7 @@ impl LogStore {
         let lock = DirLock::take(&options.dir)?;
         let files = options.dir.join("sled");
         let found = Found::look(&place, &files)?;
-        private::create(&files).map_err(|c| place.io("create", c))?;
+        dirs::create(&files).map_err(|c| place.io("create", c))?;
         let engine = Engine::open(&files).map_err(|f| place.engine("open", f))?;
         no_engine_blobs(&files, &place)?;
         let extent = recover::tidy(&engine, &place, found, options.accept_loss)?;
@@ -303,7 +303,7 @@ impl Loader<'_> {
 fn create_durably(dir: &Path) -> io::Result<()> {
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
-    private::create(dir)?;
+    dirs::create(dir)?;
     for made in missing {
         let parent = made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(parent)?.sync_all()?;

@@ -11,6 +11,7 @@
 mod blobs;
 mod clean;
 mod codec;
+mod dirs;
 mod entries;
 mod guard;
 mod index;
@@ -18,7 +19,6 @@ mod lock;
 mod log;
 mod memory;
 mod part;
-mod private;
 mod quiet;
 mod reader;
 mod recover;

@@ -27,12 +27,7 @@ impl Place {
     }
 
     pub(super) fn io(&self, act: &'static str, cause: io::Error) -> Error {
-        match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::Full { dir: self.0.clone(), cause }
-            }
-            _ => Error::Io { act, path: self.0.clone(), cause },
-        }
+        failed(act, &self.0, cause)
     }
 
     pub(super) fn engine(&self, act: &'static str, failure: Failure) -> Error {
@@ -62,6 +57,16 @@ impl Place {
 
     fn newer(&self, found: u8, known: u8) -> Error {
         Error::Newer { dir: self.0.clone(), found: u32::from(found), known: u32::from(known) }
+    }
+}
+
+/// What the system says of a file or directory; a full disk is an error of its own.
+pub(super) fn failed(act: &'static str, path: &Path, cause: io::Error) -> Error {
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::Full { dir: path.to_owned(), cause }
+        }
+        _ => Error::Io { act, path: path.to_owned(), cause },
     }
 }
 

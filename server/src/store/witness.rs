@@ -15,7 +15,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, trouble::Place};
+use super::{
+    Error, dirs,
+    trouble::{Place, failed},
+};
 
 /// Two slots that are written in turn, so that a torn write leaves the other one.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ impl Found {
             set_aside(place, engine)?;
         }
         write_whole(&none, 0)?;
-        sync_dir(place.path())?;
+        dirs::sync(place.path())?;
         Ok(Found::None)
     }
 
@@ -103,7 +106,7 @@ impl Found {
             };
             write_whole(&new, last)?;
             fs::rename(&new, &path).map_err(|cause| failed("write", &path, cause))?;
-            sync_dir(place.path())?;
+            dirs::sync(place.path())?;
         }
         let file =
             OpenOptions::new().write(true).open(&path).map_err(|cause| failed("open", &path, cause))?;
@@ -213,17 +216,4 @@ fn write_whole(path: &Path, seq: u64) -> Result<(), Error> {
         file.sync_all()
     };
     write().map_err(|cause| failed("write", path, cause))
-}
-
-fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|cause| failed("sync", dir, cause))
-}
-
-fn failed(act: &'static str, path: &Path, cause: io::Error) -> Error {
-    match cause.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::Full { dir: path.to_owned(), cause }
-        }
-        _ => Error::Io { act, path: path.to_owned(), cause },
-    }
 }
