@@ -16,6 +16,8 @@ use crate::{text, verdict};
 
 /// A job that has not started by then gets its reason told.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long somebody who pressed Ctrl-C waits for the last word.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// How an attached command looks at its job.
 pub(crate) struct Attach {
@@ -183,16 +185,23 @@ pub(crate) async fn conclude(context: &Context, client: &Client, job: &Job) -> a
     Ok(exit)
 }
 
-/// After a Ctrl-C that ended the waiting: what becomes of the job, which may be cancelled already.
-pub(crate) async fn say_detached(context: &Context, handle: &JobHandle) -> anyhow::Result<()> {
-    let (id, job) = (handle.id(), handle.job().await?);
-    let line = if is_terminal(job.state()) {
-        format!("job {id} has ended: {}   more: taskq show {id}", state_word(job.state()))
-    } else if job.cancelling {
-        format!("job {id} is being stopped, and KILL follows TERM if it must   wait for it: taskq wait {id}")
-    } else {
-        format!("detached; job {id} goes on   wait again: taskq wait {id}   stop it: taskq cancel {id}")
+/// After a Ctrl-C that ended the waiting: what becomes of the job, which may be cancelled already. Who does not want to
+/// wait is not made to: a coordinator that is away has a moment to answer.
+pub(crate) async fn say_detached(context: &Context, handle: &JobHandle) {
+    let id = handle.id();
+    let job = tokio::time::timeout(MOMENT, handle.job()).await.ok().and_then(Result::ok);
+    let line = match job {
+        Some(job) if is_terminal(job.state()) => {
+            format!("job {id} has ended: {}   more: taskq show {id}", state_word(job.state()))
+        }
+        Some(job) if job.cancelling => {
+            format!(
+                "job {id} is being stopped, and KILL follows TERM if it must   wait for it: taskq wait {id}"
+            )
+        }
+        Some(_) | None => {
+            format!("detached; job {id} goes on   wait again: taskq wait {id}   stop it: taskq cancel {id}")
+        }
     };
     context.say(&line);
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `taskq explain`: every reason why a job or task is not running, with the remedy; how it ended, if it has.
 
 use serde::Serialize;
-use taskq_client::model::{Span, State, Task, state_word};
+use taskq_client::model::{Job, Span, State, Task, state_word};
 use taskq_client::{Client, JobId, TaskQuery, is_terminal};
 
 use crate::clock::UnixMs;
@@ -75,9 +75,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let reply = client.explain(one.job, task).await?;
     let state = reply.state();
-    let cancelling = client.get(one.job).await?.cancelling;
+    // As it was no earlier than its state.
+    let job = client.get(one.job).await?;
     let explained = Explained {
-        cancelling,
+        cancelling: job.cancelling,
         job: one.job.0,
         task,
         state: state_word(state),
@@ -86,16 +87,16 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             .into_iter()
             .map(|reason| ReasonView { code: reason.code, text: reason.text, fix: reason.fix })
             .collect(),
-        end: if is_terminal(state) { Some(end(&client, one.job, task).await?) } else { None },
-        failures: if is_terminal(state) { vec![] } else { failures(&client, one.job, task).await? },
+        end: if is_terminal(state) { Some(end(&client, &job, task).await?) } else { None },
+        failures: if is_terminal(state) { vec![] } else { failures(&client, &job, task).await? },
     };
     output::one(&context.screen, "taskq.v1.explanation", &explained, &lines(&explained, context))?;
     Ok(Exit::Ok)
 }
 
 /// How a job or task has ended, and where its output is.
-async fn end(client: &Client, id: JobId, index: Option<u32>) -> anyhow::Result<End> {
-    let job = client.get(id).await?;
+async fn end(client: &Client, job: &Job, index: Option<u32>) -> anyhow::Result<End> {
+    let id = JobId(job.id);
     let counts = job.counts.unwrap_or_default();
     let one_task = index.is_some() || counts.total == 1;
     let task = if one_task { tasks(client, id, index, vec![]).await?.pop() } else { None };
@@ -120,13 +121,13 @@ async fn end(client: &Client, id: JobId, index: Option<u32>) -> anyhow::Result<E
 }
 
 /// How the attempts failed after which the next one is waited for.
-async fn failures(client: &Client, id: JobId, index: Option<u32>) -> anyhow::Result<Vec<FailureView>> {
-    let job = client.get(id).await?;
+async fn failures(client: &Client, job: &Job, index: Option<u32>) -> anyhow::Result<Vec<FailureView>> {
     if job.counts.is_none_or(|counts| counts.backoff == 0) {
         return Ok(vec![]);
     }
-    let most = job.spec.and_then(|spec| spec.retry).map_or(1, |retry| retry.max_attempts.max(1));
-    let waiting = tasks(client, id, index, vec![State::Backoff]).await?;
+    let most =
+        job.spec.as_ref().and_then(|spec| spec.retry.as_ref()).map_or(1, |retry| retry.max_attempts.max(1));
+    let waiting = tasks(client, JobId(job.id), index, vec![State::Backoff]).await?;
     let last = |task: Task| {
         let failed = task.earlier.last()?;
         let (attempt, how) = (failed.attempt, verdict::how(failed));

@@ -109,7 +109,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
                 None => break,
             },
             () = interrupts.next() => {
-                attach::say_detached(context, &client.attach(one.job)).await?;
+                attach::say_detached(context, &client.attach(one.job)).await;
                 return Ok(Exit::Interrupted);
             }
         }

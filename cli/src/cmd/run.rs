@@ -60,7 +60,7 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
             Ok(holes.over(if args.exit_zero { Exit::Ok } else { exit }))
         }
         Stay::Interrupted | Stay::TimedOut => {
-            attach::say_detached(context, &handle).await?;
+            attach::say_detached(context, &handle).await;
             Ok(Exit::Interrupted)
         }
     }

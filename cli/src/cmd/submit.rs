@@ -134,7 +134,7 @@ async fn until_ended(
             Ok(holes.over(if args.exit_zero { Exit::Ok } else { exit }))
         }
         Stay::Interrupted | Stay::TimedOut => {
-            attach::say_detached(context, handle).await?;
+            attach::say_detached(context, handle).await;
             Ok(Exit::Interrupted)
         }
     }

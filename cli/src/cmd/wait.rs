@@ -127,7 +127,7 @@ async fn whole_job(
             Ok(Ended::Yes { alone, among_many: exit::of_jobs([&*job]) })
         }
         Stay::Interrupted => {
-            attach::say_detached(context, &handle).await?;
+            attach::say_detached(context, &handle).await;
             Ok(Ended::Not(Exit::Interrupted))
         }
         Stay::TimedOut => Ok(Ended::Not(timed_out(context, &handle.job().await?))),
@@ -168,7 +168,7 @@ async fn some_tasks(
     tokio::select! {
         tasks = all_ended => Ok(conclude_tasks(context, &tasks?)),
         () = interrupts.next() => {
-            attach::say_detached(context, &client.attach(chosen.job)).await?;
+            attach::say_detached(context, &client.attach(chosen.job)).await;
             Ok(Ended::Not(Exit::Interrupted))
         }
         () = limit => Ok(Ended::Not(timed_out(context, &client.get(chosen.job).await?))),

@@ -78,7 +78,7 @@ impl Attached<'_> {
                 () = interrupts.next() => {
                     self.progress.hide();
                     if interrupted {
-                        attach::say_detached(self.context, handle).await?;
+                        attach::say_detached(self.context, handle).await;
                         return Ok(Ended { exit: Exit::Interrupted, job: None });
                     }
                     interrupted = true;
