@@ -178,8 +178,7 @@ impl Client {
         let mut spans = if only.is_empty() { vec![Span { first: 0, count: total }] } else { only };
         spans.retain(|span| span.count > 0);
         spans.sort_by_key(|span| span.first);
-        let results =
-            self.results(id, ResultsQuery { cursor: 0, with_output: query.with_output, follow: true });
+        let results = self.results(id, ResultsQuery { cursor: 0, follow: true, ..query });
         Ok(InOrder {
             client: self.clone(),
             job: id,

@@ -15,6 +15,8 @@ pub struct ResultsQuery {
     pub cursor: u64,
     /// Outcomes carry their inline output.
     pub with_output: bool,
+    /// Outcomes carry what calls returned, where it is not in a blob.
+    pub with_values: bool,
     /// Waits for ends that have not happened yet, until the job has ended.
     pub follow: bool,
 }
@@ -64,8 +66,8 @@ impl Results {
     }
 
     async fn receive(&mut self) -> Result<()> {
-        let ResultsQuery { cursor, with_output, follow } = self.query;
-        let request = ResultsRequest { job_id: self.job.0, cursor, with_output, follow };
+        let ResultsQuery { cursor, with_output, with_values, follow } = self.query;
+        let request = ResultsRequest { job_id: self.job.0, cursor, with_output, follow, with_values };
         let client = &self.client;
         let open = || client.open(|mut jobs| async move { jobs.results(request).await });
         match self.feed.next(open).await? {

@@ -46,7 +46,7 @@ impl FakeWorker {
         let channel = api::channel(access);
         let mut client = WorkersClient::with_interceptor(channel, api::Bearer::new(&access.token));
         let (outbound, messages) = mpsc::channel(1_024);
-        let first = pb::WorkerMessage { seq: 1, body: first };
+        let first = pb::WorkerMessage { seq: 1, body: first, ..Default::default() };
         outbound.send(first).await.expect("room for the first message");
         // A session lives as long as its stream: no deadline may end it.
         let mut request = tonic::Request::new(ReceiverStream::new(messages));
@@ -98,7 +98,10 @@ impl FakeWorker {
     /// Says something; false if the stream is closed.
     pub async fn say(&mut self, body: Said) -> bool {
         self.seq += 1;
-        self.outbound.send(pb::WorkerMessage { seq: self.seq, body: Some(body) }).await.is_ok()
+        self.outbound
+            .send(pb::WorkerMessage { seq: self.seq, body: Some(body), ..Default::default() })
+            .await
+            .is_ok()
     }
 
     /// Reports the ends of these attempts.
