@@ -94,6 +94,9 @@ pub enum Error {
     /// Bytes to be uploaded could not be read.
     #[error("cannot read what is to be uploaded: {0}")]
     Read(String),
+    /// The output of a call could not be copied to here. Its value does not depend on that: await the handle again.
+    #[error("{0}")]
+    Echo(String),
     /// A call has no value: its function failed, or did not come to an end.
     #[error(transparent)]
     Call(#[from] Box<CallError>),
@@ -150,6 +153,7 @@ impl Error {
             Error::Usage(_)
             | Error::Template(_)
             | Error::Read(_)
+            | Error::Echo(_)
             | Error::AccessFile { denied: false, .. } => Kind::Usage,
             Error::AccessFile { denied: true, .. } | Error::NoToken { .. } | Error::Unauthorized { .. } => {
                 Kind::Unauthorized

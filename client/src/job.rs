@@ -1,6 +1,6 @@
 //! What a job is to be: a builder with the protocol's defaults, and the checks that need no coordinator.
 
-use crate::codec::Codec;
+use crate::codec::{Codec, Unwritable};
 use crate::elements::{Elements, Source};
 use crate::error::{Error, Result};
 use crate::model;
@@ -68,13 +68,7 @@ impl JobBuilder {
 
     /// A function that workers offer, called once with this argument.
     pub fn call<A: Serialize + ?Sized>(function: impl Into<String>, codec: Codec, argument: &A) -> Self {
-        match codec.encode(argument) {
-            Ok(bytes) => Self::call_encoded(function, codec.name(), bytes),
-            Err(problem) => Self {
-                problem: Some(Error::Usage(format!("the argument of the call: {problem}"))),
-                ..Self::call_encoded(function, codec.name(), Bytes::new())
-            },
-        }
+        Self::call_encoded(function, codec.name(), Bytes::new()).with_argument(codec, codec.encode(argument))
     }
 
     /// The same with an argument that is written already, in any codec that the function knows. With
@@ -87,6 +81,30 @@ impl JobBuilder {
         let call = model::Call { function: function.into(), codec: codec.into(), ..Default::default() };
         let spec = model::JobSpec { call: Some(call), ..Default::default() };
         Self { argument: argument.into(), ..Self::of(spec) }
+    }
+
+    /// Of a call: its argument, written in this codec. If it cannot be, the checks say so.
+    pub(crate) fn with_argument(
+        mut self,
+        codec: Codec,
+        argument: std::result::Result<Bytes, Unwritable>,
+    ) -> Self {
+        if let Some(call) = &mut self.spec.call {
+            codec.name().clone_into(&mut call.codec);
+        }
+        match argument {
+            Ok(bytes) => self.argument = bytes,
+            Err(problem) => self.problem = Some(Error::Usage(format!("the argument of the call: {problem}"))),
+        }
+        self
+    }
+
+    /// Of a call: what is called.
+    pub(crate) fn with_function(mut self, function: impl Into<String>) -> Self {
+        if let Some(call) = &mut self.spec.call {
+            call.function = function.into();
+        }
+        self
     }
 
     fn of(spec: model::JobSpec) -> Self {

@@ -9,6 +9,11 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
+/// What a call can return: anything that serde can make from bytes.
+pub trait Value: DeserializeOwned + Send + 'static {}
+
+impl<T: DeserializeOwned + Send + 'static> Value for T {}
+
 /// What reading a call's value takes to know of it.
 #[derive(Debug)]
 pub(crate) struct Callee {
@@ -28,10 +33,7 @@ impl Callee {
     ///
     /// # Errors
     /// [`Error::Call`]: there is none, or one of another type.
-    pub(crate) fn at_hand<T: DeserializeOwned>(
-        &self,
-        task: Task,
-    ) -> std::result::Result<Read<T>, Box<CallError>> {
+    pub(crate) fn at_hand<T: Value>(&self, task: Task) -> std::result::Result<Read<T>, Box<CallError>> {
         let outcome = task.outcome.as_ref();
         let Some(outcome) = outcome.filter(|outcome| outcome.kind() == Kind::Completed) else {
             return Err(Box::new(CallError::new(task, &self.function, &self.codec)));
@@ -47,7 +49,7 @@ impl Callee {
     ///
     /// # Errors
     /// [`Error::Call`], or the coordinator did not give the bytes.
-    pub(crate) async fn read<T: DeserializeOwned>(&self, client: &Client, task: Task) -> Result<T> {
+    pub(crate) async fn read<T: Value>(&self, client: &Client, task: Task) -> Result<T> {
         match self.at_hand(task)? {
             Read::Here(value) => Ok(value),
             Read::Elsewhere(task) => {
@@ -57,11 +59,7 @@ impl Callee {
         }
     }
 
-    fn decode<T: DeserializeOwned>(
-        &self,
-        task: Task,
-        bytes: &[u8],
-    ) -> std::result::Result<T, Box<CallError>> {
+    fn decode<T: Value>(&self, task: Task, bytes: &[u8]) -> std::result::Result<T, Box<CallError>> {
         failed::decode(&self.codec, bytes)
             .map_err(|mismatch| Box::new(CallError::undecodable(task, &self.function, &self.codec, mismatch)))
     }
