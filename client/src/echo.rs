@@ -89,8 +89,9 @@ impl Copying {
         }
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        self.done.borrow().is_some()
+    /// Nothing more is to be heard of it.
+    pub(crate) fn is_done_well(&self) -> bool {
+        matches!(*self.done.borrow(), Some(Ok(())))
     }
 }
 

@@ -86,6 +86,14 @@ impl Client {
     pub(crate) fn tell_group(&self, job: JobId, group: &Group, key: usize) -> Result<Place> {
         self.ends().hub(self).enter(job, Tell::Group(group.clone(), key))
     }
+
+    /// Has `then` called with the end of a job, for as long as the place is held. Not at once, and not to block.
+    ///
+    /// # Errors
+    /// Too many jobs are waited for.
+    pub(crate) fn then(&self, job: JobId, then: impl FnOnce(Told) + Send + 'static) -> Result<Place> {
+        self.ends().hub(self).enter(job, Tell::Then(Box::new(then)))
+    }
 }
 
 /// Nobody is left who could tell.

@@ -44,8 +44,8 @@ pub struct JobHandle<T = Untyped> {
     id: JobId,
     callee: Option<Arc<Callee>>,
     copying: Option<Arc<Copying>>,
-    /// How it ended, if somebody was told already.
-    told: Option<Box<Ended>>,
+    /// How it ended, if somebody was told already; used once, as an error may be over by then.
+    told: Option<Box<Told>>,
     waiting: Mutex<Option<Waiting<T>>>,
 }
 
@@ -185,8 +185,7 @@ impl<T> JobHandle<T> {
 
     /// What was told of its end elsewhere, so that it need not be asked for again.
     pub(crate) fn told(mut self, told: Told) -> Self {
-        // An error may be over when it is asked again.
-        self.told = told.ok().map(Box::new);
+        self.told = Some(Box::new(told));
         self
     }
 }
@@ -199,7 +198,7 @@ impl<T: Value> JobHandle<T> {
         let (told, copying) = (self.told.take(), self.copying.take());
         Box::pin(async move {
             let ended = match told {
-                Some(told) => *told,
+                Some(told) => (*told)?,
                 None => client.end_of(id).await?,
             };
             if let Some(copying) = copying {

@@ -180,11 +180,16 @@ impl Client {
         let job = self.get(id).await?;
         let total = job.counts.map_or(0, |counts| counts.total);
         let only = job.spec.and_then(|spec| spec.elements).map(|elements| elements.only).unwrap_or_default();
-        let mut spans = if only.is_empty() { vec![Span { first: 0, count: total }] } else { only };
+        let spans = if only.is_empty() { vec![Span { first: 0, count: total }] } else { only };
+        Ok(self.in_order_of(id, spans, query))
+    }
+
+    /// The same if it is known already which tasks the job has.
+    pub(crate) fn in_order_of(&self, id: JobId, mut spans: Vec<Span>, query: ResultsQuery) -> InOrder {
         spans.retain(|span| span.count > 0);
         spans.sort_by_key(|span| span.first);
         let results = self.results(id, ResultsQuery { cursor: 0, follow: true, ..query });
-        Ok(InOrder {
+        InOrder {
             client: self.clone(),
             job: id,
             results,
@@ -196,6 +201,6 @@ impl Client {
             dropped: RoaringBitmap::new(),
             fetched: VecDeque::new(),
             over: false,
-        })
+        }
     }
 }

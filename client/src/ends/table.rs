@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::model::{Counts, State, Task};
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,10 +33,19 @@ pub(crate) type Told = Result<Ended>;
 pub(crate) type Group = mpsc::UnboundedSender<(usize, Told)>;
 
 /// Who is told.
-#[derive(Debug)]
 pub(super) enum Tell {
     One(oneshot::Sender<Told>),
     Group(Group, usize),
+    Then(Then),
+}
+
+/// Called from the background: not to block.
+type Then = Box<dyn FnOnce(Told) + Send>;
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell(..)")
+    }
 }
 
 impl Tell {
@@ -44,6 +54,7 @@ impl Tell {
         match self {
             Tell::One(to) => drop(to.send(told)),
             Tell::Group(to, key) => drop(to.send((key, told))),
+            Tell::Then(then) => then(told),
         }
     }
 }
@@ -139,10 +150,12 @@ impl Table {
         inside.waiting.drain().map(|(_, waiting)| waiting).collect()
     }
 
-    /// Nobody enters any more, and those who wait hear that nobody tells them: their ends are dropped.
+    /// Nobody enters any more, and those who wait hear why.
     pub(super) fn close(&self) {
         self.lock().closed = true;
-        drop(self.take_all());
+        for (_, tell) in self.take_all().into_iter().flatten() {
+            tell.tell(Err(super::ended_runtime()));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
