@@ -8,7 +8,7 @@ use crate::logs::LogsQuery;
 use crate::model::{LogChunk, Stream};
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -22,8 +22,10 @@ const LINE_BYTES: usize = 64 << 10;
 /// Where output of calls is copied to. Default: to this process's own standard output and standard error.
 #[derive(Clone)]
 pub struct Echo {
-    write: Arc<dyn Fn(Stream, &[u8]) -> io::Result<()> + Send + Sync>,
+    write: Arc<Write>,
 }
+
+type Write = dyn Fn(Stream, &[u8]) -> io::Result<()> + Send + Sync;
 
 impl Default for Echo {
     fn default() -> Self {

@@ -136,7 +136,7 @@ pub(crate) fn decode<T: DeserializeOwned>(codec: &str, bytes: &[u8]) -> Result<T
 
 fn ending(outcome: &Outcome, state: State) -> Ending {
     match outcome.kind() {
-        Kind::Failed => outcome.failure.as_ref().map_or(Ending::Error, |failure| cause(failure)),
+        Kind::Failed => outcome.failure.as_ref().map_or(Ending::Error, cause),
         Kind::Exited | Kind::CannotExecute => Ending::Exited { code: outcome.exit_code },
         Kind::Signaled => Ending::Killed { signal: outcome.signal, out_of_memory: outcome.out_of_memory },
         Kind::TimedOut => Ending::TimedOut,

@@ -14,9 +14,9 @@ async fn a_call_is_its_value() {
     let client = server.client();
     let n: u64 = client.call("double", 21).await.unwrap();
     assert_eq!(n, 42);
-    // By reference as well, with all that can be said of a job.
+    // With all that can be said of a job.
     let mut handle: JobHandle<u64> = client
-        .call("double", &4)
+        .call("double", 4)
         .queue("fast")
         .retries(2)
         .priority(7)

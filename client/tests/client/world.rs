@@ -289,7 +289,10 @@ impl World {
             };
             let (sent, complete) = (batch.tasks.len(), batch.complete);
             left -= sent;
-            if (sent > 0 || complete) && out.send(Ok(batch)).await.is_err() || complete {
+            if (sent > 0 || complete) && out.send(Ok(batch)).await.is_err() {
+                return;
+            }
+            if complete {
                 return;
             }
             if left == 0 {
