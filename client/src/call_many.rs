@@ -5,7 +5,7 @@
 
 use crate::client::Client;
 use crate::codec::Codec;
-use crate::ends::{Ended, Group, Place, Told};
+use crate::ends::{Ended, Group, MOST_JOBS, Place, Told};
 use crate::error::{Error, Result};
 use crate::failed::CallError;
 use crate::job::{INLINE_BYTES, JobBuilder, JobId};
@@ -93,9 +93,9 @@ impl<T, S> CallMany<T, S> {
         self
     }
 
-    /// How many calls are made and not yet handed out, at least 1 and at most 1,000,000. Default: 10,000.
+    /// How many calls are made and not yet handed out, at least 1 and at most 800,000. Default: 10,000.
     pub fn outstanding(mut self, calls: usize) -> Self {
-        self.outstanding = calls.clamp(1, 1_000_000);
+        self.outstanding = calls.clamp(1, MOST_JOBS);
         self
     }
 

@@ -7,7 +7,7 @@
 mod line;
 mod table;
 
-pub(crate) use table::{Ended, Group, Told};
+pub(crate) use table::{Ended, Group, MOST_JOBS, Told};
 
 use crate::client::Client;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! taskq's client library: submit commands, wait for them, read what became of them.
+//! taskq's client library: submit commands, call functions, wait for them, read what became of them.
 //!
 //! ```no_run
 //! use taskq_client::{Access, Client, Elements, JobBuilder, ResultsQuery, Sources};
@@ -16,6 +16,25 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Functions that workers offer are called by name, and return values:
+//!
+//! ```no_run
+//! use taskq_client::{Access, Client, Pool, Sources, as_completed};
+//!
+//! # async fn tour() -> Result<(), taskq_client::Error> {
+//! let client = Client::connect(&Access::find(&Sources::default())?).await?;
+//! let n: u64 = client.call("fib", 30).await?;
+//! let squares: Vec<u64> = Pool::new(&client).map("square", 0..1_000_000).await?;
+//! let slow = [client.call::<f64>("integrate", "sin").submit().await?, client.call("integrate", "cos").submit().await?];
+//! let mut results = as_completed(slow);
+//! while let Some((handle, result)) = results.next().await {
+//!     println!("job {}: {}", handle.id(), result?);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! * A [`JobHandle`] is a future; the job does not depend on it. Another process picks it up by its number:
+//!   [`Client::pick_up`], [`Client::pick_up_map`].
 //! * Every write is safe to repeat: it carries an id, and what the coordinator has already done it does not do
 //!   again. So calls outlive a restart of the coordinator; how long they try is up to [`Options`].
 //! * What can be long ([`Results`], [`Logs`], [`Jobs`], ...) is pulled with `next()`, which may be dropped at any

@@ -8,13 +8,14 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
-/// Jobs that are waited for at once: what the coordinator allows over one stream.
-const MOST_JOBS: usize = 1_000_000;
+/// Jobs that are waited for at once. With those that were abandoned, fewer than the million that the coordinator allows
+/// over one stream.
+pub(crate) const MOST_JOBS: usize = 800_000;
 /// Jobs that one message names, at most.
 pub(super) const NAMED_AT_ONCE: usize = 10_000;
 /// Named jobs that nobody waits for any more, before the stream is given up for a new one: the coordinator remembers
 /// each of them.
-const ABANDONED: usize = 200_000;
+const ABANDONED: usize = 150_000;
 
 /// How a job ended.
 #[derive(Debug, Clone)]
