@@ -278,7 +278,7 @@ impl State {
     /// Notes that a worker changed, for the index of those with room and for the next dispatch.
     pub(crate) fn stir(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let room = worker.has_room().then(|| worker.free_slots());
+        let room = worker.has_room().then(|| worker.free());
         let was = std::mem::replace(&mut worker.room, room);
         if was != room {
             if let Some(free) = was {

@@ -53,9 +53,9 @@ pub(crate) fn finished(state: &mut State, now: Now, lease: Lease, end: End, out:
     let next = match end.verdict {
         Verdict::Succeeded => Next::Ends(job::End::Succeeded),
         _ if cancelling => Next::Ends(job::End::Cancelled),
-        Verdict::Failed { exit_code } => {
+        Verdict::Failed { exit_code, fatal } => {
             let failures = failures + 1;
-            if !tripped && may_retry(&policy, failures, exit_code) {
+            if !tripped && !fatal && may_retry(&policy, failures, exit_code) {
                 let delay = retry::delay(&policy.retry, failures, id, lease.attempt);
                 Next::Waits { failures, losses, delay, avoid: None }
             } else {
