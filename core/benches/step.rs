@@ -93,6 +93,7 @@ fn ends(effect: &Effect) -> Vec<Report> {
         verdict: Verdict::Succeeded,
         wall_us: 1_000,
         detail: Bytes::new(),
+        blob: None,
         last_output: vec![],
     };
     indices

@@ -61,6 +61,8 @@ pub enum Write {
         attempt: Attempt,
         /// The encoded outcome; empty where there is none.
         detail: Bytes,
+        /// The blob that the outcome refers to, by its SHA-256: it is kept as long as the job.
+        blob: Option<Box<[u8; 32]>>,
         /// Who ran it.
         worker: Option<Arc<str>>,
         /// When.

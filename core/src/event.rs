@@ -260,6 +260,8 @@ pub enum ReportKind {
         wall_us: u64,
         /// The encoded outcome; never looked into.
         detail: Bytes,
+        /// The blob that the outcome refers to, by its SHA-256.
+        blob: Option<Box<[u8; 32]>>,
         /// The output that came with it. A last attempt's is read from its outcome; one that is followed by another
         /// is written like output that came before, so that readers see it where it belongs.
         last_output: Vec<LastOutput>,

@@ -32,13 +32,14 @@ pub(crate) struct Ending {
     pub(crate) end: End,
     pub(crate) attempt: Attempt,
     pub(crate) detail: Bytes,
+    pub(crate) blob: Option<Box<[u8; 32]>>,
     pub(crate) worker: Option<Arc<str>>,
 }
 
 impl Ending {
     /// Without having run.
     pub(crate) fn unstarted(end: End, attempt: Attempt) -> Ending {
-        Ending { end, attempt, detail: Bytes::new(), worker: None }
+        Ending { end, attempt, detail: Bytes::new(), blob: None, worker: None }
     }
 }
 
@@ -209,6 +210,7 @@ impl State {
             end: ending.end,
             attempt: ending.attempt,
             detail: ending.detail,
+            blob: ending.blob,
             worker: ending.worker,
             wall: now.wall,
         });

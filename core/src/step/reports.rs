@@ -65,13 +65,13 @@ fn accept(state: &mut State, now: Now, id: WorkerId, report: Report, out: &mut O
             data,
             worker: name,
         }),
-        ReportKind::Ended { verdict, wall_us, detail, last_output } => {
+        ReportKind::Ended { verdict, wall_us, detail, blob, last_output } => {
             worker.accept(lease);
             finish::finished(
                 state,
                 now,
                 lease,
-                finish::End { verdict, wall_us, detail, last_output, worker: id, name },
+                finish::End { verdict, wall_us, detail, blob, last_output, worker: id, name },
                 out,
             );
         }

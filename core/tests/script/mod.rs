@@ -191,6 +191,7 @@ impl Script {
             verdict,
             wall_us: words.or("us", 2_000_000),
             detail: Bytes::from_static(b"outcome"),
+            blob: None,
             last_output: match words.get("said") {
                 Some(text) => vec![last_words(text)],
                 None => Vec::new(),
