@@ -62,6 +62,16 @@ impl Api {
         self.runtime.block_on(call(self.jobs.clone())).map(tonic::Response::into_inner)
     }
 
+    /// The calls themselves, for a future on this connection's runtime.
+    pub fn jobs(&self) -> JobsClient<Authorized> {
+        self.jobs.clone()
+    }
+
+    /// The same, of the other service.
+    pub fn admin(&self) -> AdminClient<Authorized> {
+        self.admin.clone()
+    }
+
     /// Runs a future on this connection's runtime.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
