@@ -40,7 +40,14 @@ fn main() -> ExitCode {
         .asynchronous("future", asynchronous)
         .process("child", blocking)
         .blocking("square", |n: u64, _: &Context| Ok(n * n))
+        .blocking("primes", |below: u64, _: &Context| Ok(primes(below)))
         .main()
+}
+
+/// Something that keeps a core busy.
+fn primes(below: u64) -> usize {
+    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
+    (2..below).filter(is_prime).count()
 }
 
 fn blocking(note: Note, context: &Context) -> Result<Kept, Failure> {

@@ -157,7 +157,8 @@ impl Api {
     pub fn ends(&self, job_id: u64) -> Result<Vec<pb::Task>, Status> {
         let mut client = self.jobs.clone();
         self.runtime.block_on(async move {
-            let request = pb::ResultsRequest { job_id, with_output: true, ..Default::default() };
+            let request =
+                pb::ResultsRequest { job_id, with_output: true, with_values: true, ..Default::default() };
             let mut stream = client.results(request).await?.into_inner();
             let mut ends = Vec::new();
             while let Some(batch) = stream.message().await? {
@@ -167,6 +168,19 @@ impl Api {
                 }
             }
             Ok(ends)
+        })
+    }
+
+    /// The bytes of a blob.
+    pub fn download(&self, blob: &pb::Blob) -> Result<Vec<u8>, Status> {
+        let (blob, mut client) = (blob.clone(), self.jobs.clone());
+        self.runtime.block_on(async move {
+            let mut stream = client.download(blob).await?.into_inner();
+            let mut bytes = Vec::new();
+            while let Some(chunk) = stream.message().await? {
+                bytes.extend_from_slice(&chunk.data);
+            }
+            Ok(bytes)
         })
     }
 

@@ -45,19 +45,6 @@ fn upload(api: &Api, bytes: &[u8]) -> pb::Blob {
     api.call(|mut jobs| async move { jobs.upload(tokio_stream::iter(chunks)).await }).expect("an upload")
 }
 
-fn download(api: &Api, blob: &pb::Blob) -> Result<Vec<u8>, tonic::Status> {
-    let (blob, mut jobs) = (blob.clone(), api.jobs());
-    api.block_on(async move {
-        let mut stream = jobs.download(blob).await?.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.message().await? {
-            assert!(chunk.data.len() <= 256 << 10);
-            bytes.extend_from_slice(&chunk.data);
-        }
-        Ok(bytes)
-    })
-}
-
 #[test]
 fn a_call_goes_to_a_worker_that_serves_it_and_until_then_says_so() {
     let (mut cluster, api, access) = coordinator();
@@ -185,11 +172,11 @@ fn a_large_value_lies_in_a_blob_that_must_be_there() {
     let task = api.task(first, 0);
     let stored = task.outcome.expect("ended").value_blob.expect("a blob");
     assert_eq!(stored, blob);
-    assert_eq!(download(&api, &stored).expect("the value"), large);
+    assert_eq!(api.download(&stored).expect("the value"), large);
     let missing = pb::Blob { sha256: vec![1; 32].into(), size_bytes: 1 };
-    assert_eq!(download(&api, &missing).expect_err("unknown").code(), Code::NotFound);
-    assert_eq!(download(&api, &pb::Blob::default()).expect_err("no digest").code(), Code::InvalidArgument);
-    assert_eq!(download(&api, &upload(&api, b"")).expect("an empty blob"), b"");
+    assert_eq!(api.download(&missing).expect_err("unknown").code(), Code::NotFound);
+    assert_eq!(api.download(&pb::Blob::default()).expect_err("no digest").code(), Code::InvalidArgument);
+    assert_eq!(api.download(&upload(&api, b"")).expect("an empty blob"), b"");
 }
 
 #[test]
