@@ -11,7 +11,10 @@ use super::{
     status::{Failure, Invalid},
     stream::{Sender, fail},
 };
-use crate::store::{EndedJob, EndedTask, Lookup, Store};
+use crate::{
+    coordinator::endings::{Ending, How},
+    store::{Lookup, Store},
+};
 
 /// Jobs that one stream may await.
 const AWAITED: usize = 1_000_000;
@@ -33,7 +36,8 @@ impl Context {
                     Ok(Some(request)) => match named(request, awaiter.len()) {
                         Ok(jobs) => {
                             awaiter.add(jobs.iter().copied());
-                            due = jobs;
+                            // Those that have ended already are known to the store.
+                            due.extend(jobs.into_iter().map(|job| Ending { job, how: None }));
                         }
                         Err(failure) => return fail(&out, failure).await,
                     },
@@ -51,8 +55,8 @@ impl Context {
                 }
             }
             while !due.is_empty() {
-                let jobs = std::mem::take(&mut due);
-                let (mut ended, rest) = match self.read(move |store| Ok(page(store, jobs))).await {
+                let endings = std::mem::take(&mut due);
+                let (mut ended, rest) = match self.page(endings).await {
                     Ok(page) => page,
                     Err(failure) => return fail(&out, failure).await,
                 };
@@ -63,6 +67,14 @@ impl Context {
                 }
             }
         }
+    }
+
+    /// As many of these as make one reply, and the rest. Those that have not ended are left out.
+    async fn page(&self, endings: Vec<Ending>) -> Result<(Vec<pb::Ended>, Vec<Ending>), Failure> {
+        if endings.iter().all(|ending| ending.how.is_some()) {
+            return Ok(page(&*self.store, endings));
+        }
+        self.read(move |store| Ok(page(store, endings))).await
     }
 }
 
@@ -79,40 +91,36 @@ fn named(request: pb::EndsRequest, awaited: usize) -> Result<Vec<JobId>, Failure
     Ok(request.job_ids.into_iter().map(JobId).collect())
 }
 
-/// Those of these jobs that have ended, as many as make one reply, and those that were not looked at.
-fn page(store: &dyn Store, jobs: Vec<JobId>) -> (Vec<pb::Ended>, Vec<JobId>) {
+fn page(store: &dyn Store, endings: Vec<Ending>) -> (Vec<pb::Ended>, Vec<Ending>) {
     let (mut ended, mut bytes) = (Vec::new(), 0);
-    let mut jobs = jobs.into_iter();
+    let mut endings = endings.into_iter();
     while bytes < REPLY_BYTES
-        && let Some(job) = jobs.next()
+        && let Some(Ending { job, how }) = endings.next()
     {
-        if let Some(end) = told(store, job) {
+        let told = match how {
+            Some(how) => Some(told(job, *how)),
+            None => stored(store, job),
+        };
+        if let Some(end) = told {
             bytes += end.encoded_len();
             ended.push(end);
         }
     }
-    (ended, jobs.collect())
+    (ended, endings.collect())
 }
 
-/// What is said of a job; `None` if it has not ended.
-fn told(store: &dyn Store, job: JobId) -> Option<pb::Ended> {
-    let end = || -> Result<Option<(EndedJob, Option<EndedTask>)>, Lookup> {
-        let Some(end) = store.job_ended(job)? else { return Ok(None) };
-        let task = match end.counts.total() {
+/// What the store says of a job; `None` if it has not ended.
+fn stored(store: &dyn Store, job: JobId) -> Option<pb::Ended> {
+    let end = || -> Result<Option<How>, Lookup> {
+        let Some(ended) = store.job_ended(job)? else { return Ok(None) };
+        let task = match ended.counts.total() {
             1 => store.ends(job, Rank(0), 1)?.pop(),
             _ => None,
         };
-        Ok(Some((end, task)))
+        Ok(Some(How { job: ended, task }))
     };
     match end() {
-        Ok(None) => None,
-        Ok(Some((end, task))) => Some(pb::Ended {
-            job_id: job.0,
-            state: view::end(&end.counts).into(),
-            counts: Some(view::counts(&end.counts)),
-            task: task.map(|task| view::ended_task(job, &task, Inline::ALL)),
-            ..pb::Ended::default()
-        }),
+        Ok(how) => how.map(|how| told(job, how)),
         Err(why) => {
             let failure = Failure::from(why);
             Some(pb::Ended {
@@ -122,5 +130,15 @@ fn told(store: &dyn Store, job: JobId) -> Option<pb::Ended> {
                 ..pb::Ended::default()
             })
         }
+    }
+}
+
+fn told(job: JobId, how: How) -> pb::Ended {
+    pb::Ended {
+        job_id: job.0,
+        state: view::end(&how.job.counts).into(),
+        counts: Some(view::counts(&how.job.counts)),
+        task: how.task.map(|task| view::ended_task(job, &task, Inline::ALL)),
+        ..pb::Ended::default()
     }
 }
