@@ -75,7 +75,8 @@ fn main() -> Result<()> {
 /// One slot against two, in turns, so that both meet the same machine.
 fn cores() -> Result<()> {
     let run = |client: Client| async move {
-        let counts: Vec<usize> = Pool::new(&client).map("primes", std::iter::repeat_n(200_000_u64, 40)).await?;
+        let counts: Vec<usize> =
+            Pool::new(&client).map("primes", std::iter::repeat_n(200_000_u64, 40)).await?;
         ensure!(counts.iter().all(|count| *count == 17_984));
         Ok(())
     };
