@@ -38,6 +38,7 @@ pub(super) fn hello(hello: &Hello) -> pb::worker_message::Body {
         held: hello.held.iter().copied().map(pb_key).collect(),
         host: hello.host.clone(),
         draining: hello.draining,
+        ..pb::Hello::default()
     })
 }
 
@@ -145,5 +146,6 @@ fn pb_outcome(key: Key, outcome: &Outcome) -> pb::Outcome {
         attempt: key.attempt,
         worker: String::new(),
         out_of_memory: outcome.out_of_memory,
+        ..pb::Outcome::default()
     }
 }

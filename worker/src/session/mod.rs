@@ -129,7 +129,7 @@ impl Outgoing {
 
     /// False if the message found no room, or its link is lost.
     fn send(&mut self, body: pb::worker_message::Body) -> bool {
-        let sent = self.messages.try_send(pb::WorkerMessage { seq: self.next, body: Some(body) }).is_ok();
+        let sent = self.messages.try_send(pb::WorkerMessage { seq: self.next, body: Some(body), ..pb::WorkerMessage::default() }).is_ok();
         self.next += u64::from(sent);
         sent
     }
