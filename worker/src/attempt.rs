@@ -200,15 +200,22 @@ pub(crate) enum Cause {
 
 impl Fault {
     /// One that has nothing but a message.
-    pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Fault {
+    pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Box<Fault> {
         let message = message.into();
         let (kind, chain, place, value) = (String::new(), Vec::new(), String::new(), Bytes::new());
-        Fault { cause, kind, message, chain, place, fatal: false, value }
+        Box::new(Fault { cause, kind, message, chain, place, fatal: false, value })
     }
 
     /// The same, never to be tried again.
-    pub(crate) fn fatal(self) -> Fault {
-        Fault { fatal: true, ..self }
+    pub(crate) fn fatal(mut self: Box<Self>) -> Box<Fault> {
+        self.fatal = true;
+        self
+    }
+
+    /// The same, of a type.
+    pub(crate) fn of(mut self: Box<Self>, kind: &str) -> Box<Fault> {
+        kind.clone_into(&mut self.kind);
+        self
     }
 
     /// `FUNCTION: TYPE: MESSAGE` in one line.
@@ -285,8 +292,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_fault_is_one_line() {
-        let fault =
-            Fault { kind: "core::num::ParseIntError".into(), ..Fault::new(Cause::Error, "no\n number ") };
+        let fault = Fault::new(Cause::Error, "no\n number ").of("core::num::ParseIntError");
         assert_eq!(fault.line("f"), "f: ParseIntError: no number");
         assert_eq!(Fault::new(Cause::Error, "no").line("f"), "f: no");
     }

@@ -37,7 +37,7 @@ impl Blobs {
     }
 
     /// The argument of a call. An error means that it cannot be had. Cancel-safe.
-    pub(crate) async fn fetch(&self, blob: &Blob, task: &Task) -> Result<Bytes, Fault> {
+    pub(crate) async fn fetch(&self, blob: &Blob, task: &Task) -> Result<Bytes, Box<Fault>> {
         let mut pause = PAUSE_MIN;
         loop {
             match self.try_fetch(blob).await {
@@ -78,7 +78,7 @@ impl Blobs {
     }
 
     /// Stores a value. An error means that the coordinator will never take it. Cancel-safe.
-    pub(crate) async fn store(&self, value: Bytes) -> Result<Blob, Fault> {
+    pub(crate) async fn store(&self, value: Bytes) -> Result<Blob, Box<Fault>> {
         let _turn = self.turns.acquire().await.expect("never closed");
         let mut pause = PAUSE_MIN;
         loop {

@@ -27,11 +27,7 @@ const CHAIN: usize = 32;
 /// It is tried again, as often as the job's retries allow, unless it is [`fatal`](Failure::fatal). It is not an
 /// [`Error`] itself, so that every error can become one.
 pub struct Failure {
-    kind: String,
-    message: String,
-    chain: Vec<String>,
-    place: String,
-    fatal: bool,
+    fault: Box<Fault>,
     encode: Option<Box<Encode>>,
 }
 
@@ -43,14 +39,9 @@ impl Failure {
     #[track_caller]
     #[must_use]
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure {
-            kind: String::new(),
-            message: message.into(),
-            chain: Vec::new(),
-            place: Location::caller().to_string(),
-            fatal: false,
-            encode: None,
-        }
+        let mut fault = Fault::new(Cause::Error, message);
+        fault.place = Location::caller().to_string();
+        Failure { fault, encode: None }
     }
 
     /// An error that travels whole: a caller that knows the type can have it back. With a codec that has no form for it,
@@ -58,7 +49,7 @@ impl Failure {
     #[track_caller]
     #[must_use]
     pub fn typed<E: Error + Serialize + Send + Sync + 'static>(error: E) -> Failure {
-        let failure = Failure::of::<E>(&error);
+        let failure = Failure::from_error(&error);
         Failure { encode: Some(Box::new(move |codec| codec.encode(&error).ok())), ..failure }
     }
 
@@ -67,47 +58,48 @@ impl Failure {
     #[must_use]
     pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         let error = error.into();
-        Failure { message: error.to_string(), chain: chain(error.as_ref()), ..Failure::new("") }
+        let mut failure = Failure::new(error.to_string());
+        failure.fault.chain = chain(error.as_ref());
+        failure
     }
 
     /// The same, never to be tried again: it would only fail again.
     #[must_use]
-    pub fn fatal(self) -> Failure {
-        Failure { fatal: true, ..self }
+    pub fn fatal(mut self) -> Failure {
+        self.fault.fatal = true;
+        self
     }
 
     /// The same, to be tried again as often as the job allows: what failures are from the beginning.
     #[must_use]
-    pub fn retryable(self) -> Failure {
-        Failure { fatal: false, ..self }
+    pub fn retryable(mut self) -> Failure {
+        self.fault.fatal = false;
+        self
     }
 
     /// Whether it is never tried again.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        self.fatal
+        self.fault.fatal
     }
 
     #[track_caller]
-    fn of<E: Error>(error: &E) -> Failure {
-        let kind = std::any::type_name::<E>().to_owned();
-        Failure { kind, message: error.to_string(), chain: chain(error), ..Failure::new("") }
+    fn from_error<E: Error>(error: &E) -> Failure {
+        let mut failure = Failure::new(error.to_string());
+        failure.fault.kind = std::any::type_name::<E>().to_owned();
+        failure.fault.chain = chain(error);
+        failure
     }
 
     /// As it is told; the error itself is written in the codec of the call.
-    pub(crate) fn into_fault(self, codec: Codec) -> Fault {
-        let value = self.encode.and_then(|encode| encode(codec)).unwrap_or_default();
+    pub(crate) fn into_fault(self, codec: Codec) -> Box<Fault> {
+        let Failure { mut fault, encode } = self;
+        let value = encode.and_then(|encode| encode(codec)).unwrap_or_default();
         // What would not fit beside a value is told in words only.
-        let value = if value.len() > taskq_proto::INLINE_VALUE_BYTES { Bytes::new() } else { value };
-        Fault {
-            cause: Cause::Error,
-            kind: self.kind,
-            message: self.message,
-            chain: self.chain,
-            place: self.place,
-            fatal: self.fatal,
-            value,
+        if value.len() <= taskq_proto::INLINE_VALUE_BYTES {
+            fault.value = value;
         }
+        fault
     }
 }
 
@@ -126,27 +118,20 @@ fn chain(error: &dyn Error) -> Vec<String> {
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     #[track_caller]
     fn from(error: E) -> Failure {
-        Failure::of(&error)
+        Failure::from_error(&error)
     }
 }
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { kind, message, chain, place, fatal, encode } = self;
-        f.debug_struct("Failure")
-            .field("kind", kind)
-            .field("message", message)
-            .field("chain", chain)
-            .field("place", place)
-            .field("fatal", fatal)
-            .field("typed", &encode.is_some())
-            .finish()
+        let Failure { fault, encode } = self;
+        f.debug_struct("Failure").field("fault", fault).field("typed", &encode.is_some()).finish()
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.fault.message)
     }
 }
 

@@ -47,11 +47,12 @@ fn words(payload: &dyn Any) -> String {
 }
 
 /// Runs a part of a call. A panic becomes a fault.
-pub(crate) fn caught<T>(context: &Context, part: impl FnOnce() -> T) -> Result<T, Fault> {
+pub(crate) fn caught<T>(context: &Context, part: impl FnOnce() -> T) -> Result<T, Box<Fault>> {
     let _here = current::enter(context);
     panic::catch_unwind(AssertUnwindSafe(part)).map_err(|payload| {
-        let place = PLACE.take().unwrap_or_default();
-        Fault { kind: "panic".to_owned(), place, ..Fault::new(Cause::Panic, words(payload.as_ref())) }
+        let mut fault = Fault::new(Cause::Panic, words(payload.as_ref())).of("panic");
+        fault.place = PLACE.take().unwrap_or_default();
+        fault
     })
 }
 

@@ -19,7 +19,7 @@ const FUNCTIONS: usize = 4_096;
 const NAME_BYTES: usize = 128;
 
 /// What a call came to: its value, or why there is none.
-pub(crate) type Returned = Result<Bytes, Fault>;
+pub(crate) type Returned = Result<Bytes, Box<Fault>>;
 pub(crate) type Blocking = Arc<dyn Fn(&Bytes, &Context) -> Returned + Send + Sync>;
 pub(crate) type Asynchronous = Arc<dyn Fn(Bytes, Context) -> Promise + Send + Sync>;
 pub(crate) type Promise = Pin<Box<dyn Future<Output = Returned> + Send>>;
@@ -97,7 +97,7 @@ impl Registry {
     }
 
     /// A call of a function that is not here.
-    pub(crate) fn missing(&self, name: &str, worker: &str) -> Fault {
+    pub(crate) fn missing(&self, name: &str, worker: &str) -> Box<Fault> {
         let here: Vec<&str> = self.0.keys().map(String::as_str).take(20).collect();
         let here = if here.is_empty() { "none".to_owned() } else { here.join(", ") };
         let message = format!("worker {worker} has no function {name:?}; it has {here}");
@@ -151,7 +151,7 @@ where
     })
 }
 
-fn codec(context: &Context) -> Result<Codec, Fault> {
+fn codec(context: &Context) -> Result<Codec, Box<Fault>> {
     let name = context.codec();
     name.parse().map_err(|error| {
         let message = format!("function {} cannot read its argument: {error}", context.function());
@@ -159,10 +159,10 @@ fn codec(context: &Context) -> Result<Codec, Fault> {
     })
 }
 
-fn read<A: DeserializeOwned>(codec: Codec, argument: &[u8], context: &Context) -> Result<A, Fault> {
+fn read<A: DeserializeOwned>(codec: Codec, argument: &[u8], context: &Context) -> Result<A, Box<Fault>> {
     codec.decode(argument).map_err(|mismatch| {
         let message = format!("the argument of function {}: {mismatch}", context.function());
-        Fault { kind: "Mismatch".to_owned(), ..Fault::new(Cause::Argument, message).fatal() }
+        Fault::new(Cause::Argument, message).of("Mismatch").fatal()
     })
 }
 
@@ -170,7 +170,7 @@ fn write<R: Serialize>(codec: Codec, returned: Result<R, Failure>, context: &Con
     let value = returned.map_err(|failure| failure.into_fault(codec))?;
     let bytes = codec.encode(&value).map_err(|unwritable| {
         let message = format!("what function {} returned: {unwritable}", context.function());
-        Fault { kind: "Unwritable".to_owned(), ..Fault::new(Cause::Result, message).fatal() }
+        Fault::new(Cause::Result, message).of("Unwritable").fatal()
     })?;
     fits(bytes, context.function())
 }

@@ -249,7 +249,7 @@ mod tests {
             text(&head(&cancel, b"")),
             r#"{"frame":"cancel","id":3,"why":"timed_out","grace_ms":1000}"#
         );
-        let (failed, _) = Up::failed(3, Fault { kind: "E".into(), ..Fault::new(Cause::Panic, "no") });
+        let (failed, _) = Up::failed(3, *Fault::new(Cause::Panic, "no").of("E"));
         assert_eq!(
             text(&head(&failed, b"")),
             r#"{"frame":"failed","id":3,"cause":"panic","type":"E","message":"no","chain":[],"place":"","fatal":false}"#

@@ -101,7 +101,7 @@ fn answer(registry: &Registry, line: &Line, work: &Work) -> io::Result<()> {
     match flushed.and(returned) {
         Ok(value) => line.say(&Up::Completed { id: *id }, &value),
         Err(fault) => {
-            let (header, body) = Up::failed(*id, fault);
+            let (header, body) = Up::failed(*id, *fault);
             line.say(&header, &body)
         }
     }

@@ -75,7 +75,7 @@ impl Call {
     }
 
     /// The function has returned, panicked, or was dropped (`None`).
-    pub(super) fn returned(&self, result: Option<Result<Bytes, Fault>>, used: Usage) {
+    pub(super) fn returned(&self, result: Option<Result<Bytes, Box<Fault>>>, used: Usage) {
         let before = std::mem::replace(&mut *self.phase(), Phase::Over);
         match before {
             Phase::Running => {
@@ -97,7 +97,7 @@ impl Call {
         }
     }
 
-    fn outcome(&self, result: Option<Result<Bytes, Fault>>, used: Usage) -> Outcome {
+    fn outcome(&self, result: Option<Result<Bytes, Box<Fault>>>, used: Usage) -> Outcome {
         let (stdout, stderr) = self.live.finish();
         let wall_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let end = End::of(&self.task, &self.shared.surroundings.worker, result, self.context.why());
@@ -125,7 +125,7 @@ impl End {
     pub(super) fn of(
         task: &Task,
         worker: &str,
-        result: Option<Result<Bytes, Fault>>,
+        result: Option<Result<Bytes, Box<Fault>>>,
         why: Option<Why>,
     ) -> End {
         let plain = |how, message| End { how, message, value: Bytes::new(), fault: None };
@@ -138,7 +138,7 @@ impl End {
             }
             (Some(Err(fault)), None) => {
                 let message = fault.line(&task.call().expect("a call").function);
-                End { fault: Some(Box::new(fault)), ..plain(How::Failed, message) }
+                End { fault: Some(fault), ..plain(How::Failed, message) }
             }
         }
     }
@@ -150,7 +150,7 @@ impl End {
 }
 
 /// Ends a call that was never begun.
-pub(crate) fn refuse(shared: &Shared, task: &Task, fault: Fault) {
+pub(crate) fn refuse(shared: &Shared, task: &Task, fault: Box<Fault>) {
     let end = End::of(task, &shared.surroundings.worker, Some(Err(fault)), None);
     end_unbegun(shared, task, end.outcome());
 }

@@ -93,7 +93,7 @@ impl Drop for Running {
 }
 
 /// What a future holds is a part of its call, and may print or panic when it goes.
-fn drop_future(call: &Call, promise: &mut Option<Promise>) -> Result<(), crate::attempt::Fault> {
+fn drop_future(call: &Call, promise: &mut Option<Promise>) -> Result<(), Box<crate::attempt::Fault>> {
     let future = promise.take();
     caught(call.context(), || drop(future))
 }

@@ -35,7 +35,7 @@ struct Value {
 pub(super) struct Stored {
     key: Key,
     session: u64,
-    result: Result<Blob, Fault>,
+    result: Result<Blob, Box<Fault>>,
 }
 
 impl Values {
@@ -114,7 +114,7 @@ impl Loop {
                 outcome.how = How::Failed;
                 outcome.message = fault.message.clone();
                 outcome.value.clear();
-                outcome.fault = Some(Box::new(fault));
+                outcome.fault = Some(fault);
             }
         }
         if has_slot {

@@ -169,7 +169,7 @@ impl<'a> Running<'a> {
             Up::Failed { id, cause, kind, message, chain, place, fatal } if id == self.id => {
                 let value = if body.len() > taskq_proto::INLINE_VALUE_BYTES { Bytes::new() } else { body };
                 let cause = cause.into();
-                Some(Err(Fault { cause, kind, message, chain, place, fatal, value }))
+                Some(Err(Box::new(Fault { cause, kind, message, chain, place, fatal, value })))
             }
             Up::Progress { id, fraction, note } if id == self.id => {
                 self.progress = Some(Progress::new(fraction, &note));
