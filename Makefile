@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint docs deny soak binaries tools
+.PHONY: help demo executor pool handlers test check lint docs deny soak binaries examples tools
 
 # Whole-system tests run what users run: the release binaries.
 export TASKQ_BIN_DIR := $(CURDIR)/target/release
@@ -13,7 +13,16 @@ help: ## list these targets
 demo: binaries ## build, run a real job through coordinator, store and worker, print its output
 	@scripts/demo
 
-test: tools binaries ## build and run every test (as root: power cuts and full disks as well)
+executor: binaries examples ## ten calls through two workers, as with Python's executors
+	@scripts/example executor
+
+pool: binaries examples ## the same with the shape of multiprocessing.Pool
+	@scripts/example pool
+
+handlers: binaries examples ## functions on threads, an event loop and in child processes
+	@scripts/example handlers
+
+test: tools binaries examples ## build and run every test (as root: power cuts and full disks as well)
 	cargo test --workspace --locked --no-fail-fast
 
 check: ## everything that CI checks, in CI's own words
@@ -29,11 +38,14 @@ docs: ## build the API documentation, warnings are errors
 deny: ## licences, banned crates and sources; advisories where their database is at hand
 	@scripts/deny
 
-soak: binaries ## the size tests at full scale: 1,000,000 tasks drained, 3,000,000 jobs through retention
+soak: binaries examples ## the size tests at full scale: 1,000,000 tasks drained, 3,000,000 jobs through retention
 	TASKQ_SOAK=full cargo test -p taskq-tests --locked --test size -- --nocapture
 
 binaries:
 	cargo build --release --workspace --bins --locked
+
+examples:
+	cargo build --release --workspace --examples --locked
 
 tools:
 	@scripts/tools

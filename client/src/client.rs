@@ -3,14 +3,15 @@
 
 use crate::access::Access;
 use crate::channel::{self, AuthChannel};
+use crate::echo;
+use crate::ends::Ends;
 use crate::error::{At, Error, Result};
-use crate::handle::JobHandle;
-use crate::job::JobId;
 use crate::retry::{Effort, Options};
 use std::sync::Arc;
 use std::time::Duration;
 use taskq_proto::v1::admin_client::AdminClient;
 use taskq_proto::v1::jobs_client::JobsClient;
+use tokio::sync::Semaphore;
 use tonic::{Code, Response, Status, Streaming};
 
 /// The largest message that is taken from the coordinator: a page of tasks with their output.
@@ -25,6 +26,8 @@ pub struct Client {
     channel: AuthChannel,
     at: Arc<At>,
     options: Arc<Options>,
+    ends: Arc<Ends>,
+    echoes: Arc<Semaphore>,
 }
 
 impl Client {
@@ -57,19 +60,34 @@ impl Client {
             addr_from: access.origin.addr.clone(),
             token_from: access.origin.token.clone(),
         };
-        Ok(Self { channel: channel::connect_lazy(access)?, at: Arc::new(at), options: Arc::new(options) })
-    }
-
-    /// A handle on a job that exists already. Asks nothing: an unknown job shows at the first use.
-    #[must_use]
-    pub fn attach(&self, id: impl Into<JobId>) -> JobHandle {
-        JobHandle::new(self.clone(), id.into())
+        Ok(Self {
+            channel: channel::connect_lazy(access)?,
+            at: Arc::new(at),
+            options: Arc::new(options),
+            ends: Arc::default(),
+            echoes: Arc::new(Semaphore::new(echo::MOST)),
+        })
     }
 
     /// How patient this client is.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Who waits for the ends of jobs by this client and its clones.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    /// The same connection, for what waits on behalf of others: it does not keep them waiting for itself.
+    pub(crate) fn without_ends(&self) -> Self {
+        Self { ends: Arc::default(), ..self.clone() }
+    }
+
+    /// Whose output may be copied live at the moment.
+    pub(crate) fn echoes(&self) -> &Arc<Semaphore> {
+        &self.echoes
     }
 
     pub(crate) fn effort(&self, patience: Duration) -> Effort {

@@ -10,6 +10,8 @@ use taskq_template::elements::Plan;
 
 /// Every so many rows their place is noted, so that a row is found without reading all before it.
 const ROWS_PER_MARK: u64 = 64;
+/// The longest argument that is an element; the coordinator has the same limit.
+const ARGUMENT_BYTES: usize = 1 << 20;
 /// Field 1 of a `Table` message, with a length.
 const FIELD_TAG: u8 = 0x0a;
 
@@ -18,6 +20,8 @@ const FIELD_TAG: u8 = 0x0a;
 pub struct Source {
     columns: Vec<String>,
     values: Values,
+    /// Arguments of calls, which may be any bytes; fields of commands may not.
+    encoded: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -40,13 +44,25 @@ impl Source {
         Self {
             columns,
             values: Values::Table { encoded: Vec::new(), marks: Vec::new(), rows: 0, value_bytes: 0 },
+            encoded: false,
         }
+    }
+
+    /// Arguments of a call, one a row, written in the call's codec: any bytes.
+    #[must_use]
+    pub fn arguments() -> Self {
+        Self { encoded: true, ..Self::items() }
+    }
+
+    /// Whether this is for calls only.
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.encoded
     }
 
     /// The numbers `start`, `start + step`, ...: `count` of them.
     #[must_use]
     pub fn range(start: u64, step: u64, count: u32) -> Self {
-        Self { columns: Vec::new(), values: Values::Range { start, step, count } }
+        Self { columns: Vec::new(), values: Values::Range { start, step, count }, encoded: false }
     }
 
     /// Gives the one column a name.
@@ -59,9 +75,11 @@ impl Source {
     /// Adds a row.
     ///
     /// # Errors
-    /// It has another number of fields than there are columns, or a NUL byte in one; or this is a range.
+    /// It has another number of fields than there are columns, or a NUL byte in one; or it is
+    /// an argument of more than 1 MiB; or this is a range.
     pub fn push(&mut self, row: &[impl AsRef<[u8]>]) -> Result<()> {
         let wanted = self.width();
+        let any_bytes = self.encoded;
         let Values::Table { encoded, marks, rows, value_bytes } = &mut self.values else {
             return Err(Error::Usage("a range of numbers takes no further rows".into()));
         };
@@ -72,7 +90,16 @@ impl Source {
                 "row {number} has {len} fields, but there are {wanted} columns"
             )));
         }
-        if row.iter().any(|field| field.as_ref().contains(&0)) {
+        let row_bytes: usize = row.iter().map(|field| field.as_ref().len()).sum();
+        if any_bytes && row_bytes > ARGUMENT_BYTES {
+            return Err(Error::Usage(format!(
+                "argument {number} has {row_bytes} bytes, and an element may have {} MiB; call the function once for \
+                 such an argument, which may have {} MiB, or pass where its bytes are",
+                ARGUMENT_BYTES >> 20,
+                taskq_proto::VALUE_BYTES >> 20,
+            )));
+        }
+        if !any_bytes && row.iter().any(|field| field.as_ref().contains(&0)) {
             return Err(Error::Usage(format!(
                 "row {number} has a NUL byte, which no program can be given; use the NUL-separated form if it was meant to separate"
             )));
@@ -211,6 +238,18 @@ impl Elements {
         self.source(source)
     }
 
+    /// Adds a source of arguments for a call, written in the call's codec.
+    #[must_use]
+    pub fn arguments(mut self, arguments: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        let mut source = Source::arguments();
+        for argument in arguments {
+            if let Err(problem) = source.push(&[argument]) {
+                self.problem.get_or_insert(problem);
+            }
+        }
+        self.source(source)
+    }
+
     /// Combines the sources side by side; they must be equally long.
     #[must_use]
     pub fn zip(mut self) -> Self {
@@ -272,6 +311,10 @@ impl Elements {
         Ok(self.sources.iter().zip(plan.rows(i)).flat_map(|(source, row)| source.row(row)).collect())
     }
 
+    pub(crate) fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
     pub(crate) fn into_parts(self) -> (Vec<Source>, bool) {
         (self.sources, self.zip)
     }
@@ -311,6 +354,17 @@ mod tests {
         let table = model::Table::decode(upload.unwrap()).unwrap();
         assert!(table.fields.iter().zip(&values).all(|(field, value)| field == value.as_bytes()));
         assert_eq!(table.fields.len(), values.len());
+    }
+
+    #[test]
+    fn arguments_may_be_any_bytes_up_to_a_mebibyte() {
+        let elements = Elements::new().arguments([b"\0\xff".as_slice(), b""]);
+        assert_eq!(elements.row(0).unwrap(), [Bytes::from_static(b"\0\xff")]);
+        assert_eq!(elements.row(1).unwrap(), [Bytes::new()]);
+        assert!(Source::arguments().push(&[vec![0; ARGUMENT_BYTES]]).is_ok());
+        let long = Elements::new().arguments(["1".as_bytes(), &vec![0; ARGUMENT_BYTES + 1]]);
+        let problem = long.total().unwrap_err().to_string();
+        assert!(problem.contains("argument 2 has 1048577 bytes") && problem.contains("256 MiB"), "{problem}");
     }
 
     #[test]

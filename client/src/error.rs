@@ -1,6 +1,7 @@
 //! Everything that a call can end with. Each message says what happened, to what, and what to do next.
 
 use crate::access::Place;
+use crate::failed::CallError;
 use std::path::PathBuf;
 use tonic::{Code, Status};
 
@@ -93,6 +94,12 @@ pub enum Error {
     /// Bytes to be uploaded could not be read.
     #[error("cannot read what is to be uploaded: {0}")]
     Read(String),
+    /// The output of a call could not be copied to here. Its value does not depend on that: await the handle again.
+    #[error("{0}")]
+    Echo(String),
+    /// A call has no value: its function failed, or did not come to an end.
+    #[error(transparent)]
+    Call(#[from] Box<CallError>),
     /// A mistake of taskq.
     #[error("{0}\n  this is a mistake in taskq; the coordinator's log may say more")]
     Internal(String),
@@ -115,6 +122,8 @@ pub enum Kind {
     Busy,
     /// Not with this token.
     Unauthorized,
+    /// A call failed by itself.
+    Failed,
     /// A mistake of taskq.
     Internal,
 }
@@ -124,6 +133,7 @@ impl Kind {
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
+            Kind::Failed => 1,
             Kind::Usage => 2,
             Kind::NotFound | Kind::Gone => 3,
             Kind::Conflict => 5,
@@ -143,6 +153,7 @@ impl Error {
             Error::Usage(_)
             | Error::Template(_)
             | Error::Read(_)
+            | Error::Echo(_)
             | Error::AccessFile { denied: false, .. } => Kind::Usage,
             Error::AccessFile { denied: true, .. } | Error::NoToken { .. } | Error::Unauthorized { .. } => {
                 Kind::Unauthorized
@@ -152,6 +163,7 @@ impl Error {
             Error::Gone(_) | Error::Lagged(_) => Kind::Gone,
             Error::Conflict(_) => Kind::Conflict,
             Error::Busy(_) => Kind::Busy,
+            Error::Call(_) => Kind::Failed,
             Error::Internal(_) => Kind::Internal,
         }
     }

@@ -1,14 +1,18 @@
 //! What a job is to be: a builder with the protocol's defaults, and the checks that need no coordinator.
 
-use crate::elements::Elements;
+use crate::codec::{Codec, Unwritable};
+use crate::elements::{Elements, Source};
 use crate::error::{Error, Result};
 use crate::model;
 use bytes::Bytes;
+use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
+use taskq_proto::VALUE_BYTES;
 use taskq_template::Template;
 
-/// The most standard input, and the most values of one source, that travel inside a job; more is uploaded.
+/// The most standard input, the longest argument, and the most values of one source, that travel inside a job; more is
+/// uploaded.
 pub(crate) const INLINE_BYTES: usize = 64 << 10;
 const LONGEST_TEXT: usize = 256;
 const MOST_LABELS: usize = 64;
@@ -35,33 +39,84 @@ impl From<JobId> for u64 {
     }
 }
 
-/// A job to be submitted: one command, run once for each element.
+/// A job to be submitted: one command or one function, run once for each element.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct JobBuilder {
-    /// All but standard input and elements.
+    /// All but standard input, argument and elements.
     pub(crate) spec: model::JobSpec,
     pub(crate) stdin: Bytes,
+    pub(crate) argument: Bytes,
     pub(crate) elements: Elements,
+    /// An argument that could not be written; told by the checks.
+    problem: Option<Error>,
 }
 
 impl JobBuilder {
     /// A program and its arguments, given to it as they are; placeholders such as `{}` are filled in.
     pub fn command(argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self::of(model::Command { argv: argv.into_iter().map(Into::into).collect(), ..Default::default() })
+        Self::of_command(model::Command {
+            argv: argv.into_iter().map(Into::into).collect(),
+            ..Default::default()
+        })
     }
 
     /// A script for `sh -c`; values of placeholders are quoted in it.
     pub fn shell(script: impl Into<String>) -> Self {
-        Self::of(model::Command { argv: vec![script.into()], shell: true, ..Default::default() })
+        Self::of_command(model::Command { argv: vec![script.into()], shell: true, ..Default::default() })
     }
 
-    fn of(command: model::Command) -> Self {
-        let spec = model::JobSpec { command: Some(command), ..Default::default() };
-        Self { spec, stdin: Bytes::new(), elements: Elements::new() }
+    /// A function that workers offer, called once with this argument.
+    pub fn call<A: Serialize + ?Sized>(function: impl Into<String>, codec: Codec, argument: &A) -> Self {
+        Self::call_encoded(function, codec.name(), Bytes::new()).with_argument(codec, codec.encode(argument))
     }
 
-    /// For people. Default: the program's file name.
+    /// The same with an argument that is written already, in any codec that the function knows. With
+    /// [elements](Self::elements) it is not used: each element is an argument (see [`Elements::arguments`]).
+    pub fn call_encoded(
+        function: impl Into<String>,
+        codec: impl Into<String>,
+        argument: impl Into<Bytes>,
+    ) -> Self {
+        let call = model::Call { function: function.into(), codec: codec.into(), ..Default::default() };
+        let spec = model::JobSpec { call: Some(call), ..Default::default() };
+        Self { argument: argument.into(), ..Self::of(spec) }
+    }
+
+    /// Of a call: its argument, written in this codec. If it cannot be, the checks say so.
+    pub(crate) fn with_argument(
+        mut self,
+        codec: Codec,
+        argument: std::result::Result<Bytes, Unwritable>,
+    ) -> Self {
+        if let Some(call) = &mut self.spec.call {
+            codec.name().clone_into(&mut call.codec);
+        }
+        match argument {
+            Ok(bytes) => self.argument = bytes,
+            Err(problem) => self.problem = Some(Error::Usage(format!("the argument of the call: {problem}"))),
+        }
+        self
+    }
+
+    /// Of a call: what is called.
+    pub(crate) fn with_function(mut self, function: impl Into<String>) -> Self {
+        if let Some(call) = &mut self.spec.call {
+            call.function = function.into();
+        }
+        self
+    }
+
+    fn of(spec: model::JobSpec) -> Self {
+        let (stdin, argument, elements) = (Bytes::new(), Bytes::new(), Elements::new());
+        Self { spec, stdin, argument, elements, problem: None }
+    }
+
+    fn of_command(command: model::Command) -> Self {
+        Self::of(model::JobSpec { command: Some(command), ..Default::default() })
+    }
+
+    /// For people. Default: the program's file name, or the function.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.spec.name = name.into();
         self
@@ -109,7 +164,8 @@ impl JobBuilder {
         self
     }
 
-    /// Between TERM and KILL. Default: 10 s.
+    /// Between TERM and KILL, or between the moment when a call is told to stop and the one when it is left to itself.
+    /// Default: 10 s, of a call 1 s.
     pub fn kill_grace(mut self, grace: Duration) -> Self {
         self.spec.kill_grace_ms = millis(grace);
         self
@@ -213,10 +269,27 @@ impl JobBuilder {
     /// [`Error::Usage`] or [`Error::Template`], naming the first thing that is wrong.
     pub fn check(&self) -> Result<()> {
         let spec = &self.spec;
-        let command = spec.command.clone().unwrap_or_default();
-        Template::parse(&command.argv, command.shell, &self.elements.columns())?;
+        match (&spec.command, &spec.call) {
+            (Some(command), None) => self.check_command(command)?,
+            (None, Some(call)) => self.check_call(call)?,
+            (Some(_), Some(_)) => {
+                return wrong(
+                    "a call has no variables and no directory; give the function what it needs as argument",
+                );
+            }
+            (None, None) => return wrong("there is no command and no function to run"),
+        }
         if self.elements.total()? == 0 {
             return wrong("the sources are empty, so there is nothing to run; give at least one element");
+        }
+        check_texts(spec)?;
+        check_numbers(spec)
+    }
+
+    fn check_command(&self, command: &model::Command) -> Result<()> {
+        Template::parse(&command.argv, command.shell, &self.elements.columns())?;
+        if self.elements.sources().iter().any(Source::is_encoded) {
+            return wrong("arguments of calls are no values for a command; give it items");
         }
         if self.stdin.len() > model::STDIN_BYTES {
             return wrong(format!(
@@ -224,9 +297,39 @@ impl JobBuilder {
                 model::STDIN_BYTES >> 20
             ));
         }
-        check_environment(&command)?;
-        check_texts(spec)?;
-        check_numbers(spec)
+        check_environment(command)
+    }
+
+    fn check_call(&self, call: &model::Call) -> Result<()> {
+        if let Some(problem) = &self.problem {
+            return Err(problem.clone());
+        }
+        if !is_function(&call.function) {
+            let shape = "1 to 128 letters, digits, '_', '.', ':' and '-', beginning with a letter or '_'";
+            return wrong(format!("{:?} is not a function's name: {shape}", call.function));
+        }
+        if !self.stdin.is_empty() {
+            return wrong("a call has no standard input; give the function what it needs as argument");
+        }
+        let sources = self.elements.sources();
+        if sources.len() > 1 || self.elements.columns().len() > 1 {
+            return wrong(format!(
+                "{} takes one argument, so its elements are one source of one column; join what belongs together \
+                 to a list or a structure",
+                call.function
+            ));
+        }
+        if sources.len() == 1 && !self.argument.is_empty() {
+            return wrong("a call has either an argument or elements, each of which is one");
+        }
+        if self.argument.len() > VALUE_BYTES {
+            return wrong(format!(
+                "the argument has {} bytes, and at most {} MiB are allowed; pass where its bytes are",
+                self.argument.len(),
+                VALUE_BYTES >> 20
+            ));
+        }
+        Ok(())
     }
 
     fn command_mut(&mut self) -> &mut model::Command {
@@ -302,6 +405,13 @@ pub(crate) fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+/// The shape of functions' names.
+fn is_function(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-'))
 }
 
 fn wrong<T>(text: impl Into<String>) -> Result<T> {

@@ -1,4 +1,4 @@
-//! taskq's client library: submit commands, wait for them, read what became of them.
+//! taskq's client library: submit commands, call functions, wait for them, read what became of them.
 //!
 //! ```no_run
 //! use taskq_client::{Access, Client, Elements, JobBuilder, ResultsQuery, Sources};
@@ -16,6 +16,25 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Functions that workers offer are called by name, and return values:
+//!
+//! ```no_run
+//! use taskq_client::{Access, Client, Pool, Sources, as_completed};
+//!
+//! # async fn tour() -> Result<(), taskq_client::Error> {
+//! let client = Client::connect(&Access::find(&Sources::default())?).await?;
+//! let n: u64 = client.call("fib", 30).await?;
+//! let squares: Vec<u64> = Pool::new(&client).map("square", 0..1_000_000).await?;
+//! let slow = [client.call::<f64>("integrate", "sin").submit().await?, client.call("integrate", "cos").submit().await?];
+//! let mut results = as_completed(slow);
+//! while let Some((handle, result)) = results.next().await {
+//!     println!("job {}: {}", handle.id(), result?);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! * A [`JobHandle`] is a future; the job does not depend on it. Another process picks it up by its number:
+//!   [`Client::pick_up`], [`Client::pick_up_map`].
 //! * Every write is safe to repeat: it carries an id, and what the coordinator has already done it does not do
 //!   again. So calls outlive a restart of the coordinator; how long they try is up to [`Options`].
 //! * What can be long ([`Results`], [`Logs`], [`Jobs`], ...) is pulled with `next()`, which may be dropped at any
@@ -26,38 +45,59 @@
 pub mod access;
 mod act;
 mod address;
+mod call;
+mod call_many;
 pub mod channel;
 mod client;
 pub mod codec;
+mod download;
+mod echo;
 mod elements;
+mod ends;
 mod error;
+mod failed;
 mod follow;
 mod handle;
 mod job;
 mod list;
 mod logs;
+mod map;
 pub mod model;
 mod ordered;
+mod pool;
+mod progress;
 mod results;
 mod retry;
+mod settings;
 mod submit;
 mod submit_many;
+mod together;
 mod told;
+mod value;
 
 pub use access::{Access, Sources, Token, default_data_dir};
 pub use address::{Address, Port};
+pub use call::Call;
+pub use call_many::{Answer, Answers, CallMany};
 pub use client::Client;
-pub use codec::{Codec, Raw};
+pub use codec::{Codec, Mismatch, Raw};
+pub use echo::Echo;
 pub use elements::{Elements, Source};
 pub use error::{Error, Kind, Result};
+pub use failed::{CallError, Ending};
 pub use follow::Watch;
-pub use handle::JobHandle;
+pub use handle::{JobHandle, Untyped};
 pub use job::{JobBuilder, JobId};
 pub use list::{Jobs, TaskQuery, Tasks};
 pub use logs::{Logs, LogsQuery};
+pub use map::{Element, Elementwise, MapHandle, MapResults};
 pub use model::{is_terminal, select};
 pub use ordered::InOrder;
+pub use pool::{Arguments, Pool};
+pub use progress::Progresses;
 pub use results::{End, Results, ResultsQuery};
 pub use retry::{Listener, Options, Trouble};
 pub use submit_many::SubmitMany;
+pub use together::{AsCompleted, Until, Waited, as_completed, wait};
 pub use told::Told;
+pub use value::Value;

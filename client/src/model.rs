@@ -2,13 +2,14 @@
 //! comments of `jobs.proto` and `admin.proto`; enums are read by accessors such as `job.state()`.
 
 use crate::JobId;
-pub use taskq_proto::STDIN_BYTES;
 pub use taskq_proto::v1::Elements;
 pub use taskq_proto::v1::{
-    Acted, Blob, Command, Counts, ExplainReply, Filter, Job, JobSpec, JobTasks, LogChunk, Outcome,
-    PurgeQueueReply as Purged, Queue, Range, Reason, Resources, Retry, Selection, Source, Span, State,
-    StatsReply as Stats, Stream, Table, Task, TaskRef, Usage, Worker, outcome, source, worker,
+    Acted, Blob, Call, Command, Counts, ExplainReply, Failure, Filter, Function, Job, JobSpec, JobTasks,
+    LogChunk, Outcome, Progress, PurgeQueueReply as Purged, Queue, Range, Reason, Resources, Retry,
+    Selection, Source, Span, State, StatsReply as Stats, Stream, Table, Task, TaskRef, Usage, Worker,
+    failure, function, outcome, source, worker,
 };
+pub use taskq_proto::{STDIN_BYTES, VALUE_BYTES};
 
 /// Whether nothing will change any more.
 #[must_use]

@@ -7,7 +7,7 @@
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::JobId;
-use crate::model::{Span, Task, is_terminal};
+use crate::model::{Failure, Outcome, Span, Task, is_terminal};
 use crate::results::{Results, ResultsQuery};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,8 +17,8 @@ use taskq_proto::v1::ListTasksRequest;
 const HELD_BYTES: usize = 16 << 20;
 /// What a task weighs besides its output: its fields, and its place in the map.
 const TASK_BYTES: usize = 512;
-/// How many dropped tasks are fetched at a time, with output and without.
-const FETCH_WITH_OUTPUT: u32 = 64;
+/// How many dropped tasks are fetched at a time, with output or values and without.
+const FETCH_HEAVY: u32 = 64;
 const FETCH: u32 = 1_000;
 
 /// Ends of all tasks of a job, in the order of their indices.
@@ -27,7 +27,7 @@ pub struct InOrder {
     client: Client,
     job: JobId,
     results: Results,
-    with_output: bool,
+    heavy: bool,
     turns: Turns,
     held: BTreeMap<u32, Task>,
     held_bytes: usize,
@@ -110,7 +110,7 @@ impl InOrder {
 
     /// Fetches a run of dropped tasks that begins with `first`.
     async fn fetch(&mut self, first: u32) -> Result<()> {
-        let most = if self.with_output { FETCH_WITH_OUTPUT } else { FETCH };
+        let most = if self.heavy { FETCH_HEAVY } else { FETCH };
         let run = (first..=u32::MAX).take(most as usize).take_while(|index| self.dropped.contains(*index));
         let count = u32::try_from(run.count()).unwrap_or(most);
         let request = ListTasksRequest {
@@ -137,8 +137,13 @@ impl InOrder {
 }
 
 fn weight(task: &Task) -> usize {
-    let text =
-        |outcome: &crate::model::Outcome| outcome.stdout.len() + outcome.stderr.len() + outcome.message.len();
+    let failure = |failure: &Failure| {
+        failure.message.len() + failure.value.len() + failure.chain.iter().map(String::len).sum::<usize>()
+    };
+    let text = |outcome: &Outcome| {
+        let bytes = outcome.stdout.len() + outcome.stderr.len() + outcome.message.len() + outcome.value.len();
+        bytes + outcome.failure.as_ref().map_or(0, failure)
+    };
     TASK_BYTES + task.worker.len() + task.outcome.iter().chain(&task.earlier).map(text).sum::<usize>()
 }
 
@@ -166,7 +171,7 @@ impl Turns {
 
 impl Client {
     /// Ends of all tasks of a job in the order of their indices, from the first, waiting for each. Of `query`
-    /// only `with_output` counts.
+    /// only `with_output` and `with_values` count.
     ///
     /// # Errors
     /// There is no such job, or no longer.
@@ -175,15 +180,20 @@ impl Client {
         let job = self.get(id).await?;
         let total = job.counts.map_or(0, |counts| counts.total);
         let only = job.spec.and_then(|spec| spec.elements).map(|elements| elements.only).unwrap_or_default();
-        let mut spans = if only.is_empty() { vec![Span { first: 0, count: total }] } else { only };
+        let spans = if only.is_empty() { vec![Span { first: 0, count: total }] } else { only };
+        Ok(self.in_order_of(id, spans, query))
+    }
+
+    /// The same if it is known already which tasks the job has.
+    pub(crate) fn in_order_of(&self, id: JobId, mut spans: Vec<Span>, query: ResultsQuery) -> InOrder {
         spans.retain(|span| span.count > 0);
         spans.sort_by_key(|span| span.first);
         let results = self.results(id, ResultsQuery { cursor: 0, follow: true, ..query });
-        Ok(InOrder {
+        InOrder {
             client: self.clone(),
             job: id,
             results,
-            with_output: query.with_output,
+            heavy: query.with_output || query.with_values,
             turns: Turns { spans: spans.into() },
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -191,6 +201,6 @@ impl Client {
             dropped: RoaringBitmap::new(),
             fetched: VecDeque::new(),
             over: false,
-        })
+        }
     }
 }

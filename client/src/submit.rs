@@ -48,19 +48,19 @@ impl Client {
         self.send(request).await.map(|_| ())
     }
 
-    /// Makes a job ready for [`Client::submit_all`]: checks it, and uploads standard input and elements above
-    /// 64 KiB.
+    /// Makes a job ready for [`Client::submit_all`]: checks it, and uploads standard input, argument and elements
+    /// above 64 KiB.
     ///
     /// # Errors
     /// It is wrong in itself, or an upload failed.
     pub async fn prepare(&self, job: JobBuilder) -> Result<JobSpec> {
         job.check()?;
         let mut spec = job.spec;
-        let command = spec.command.get_or_insert_default();
-        if job.stdin.len() > INLINE_BYTES {
-            command.stdin_blob = Some(self.upload_bytes(job.stdin).await?);
-        } else {
-            command.stdin = job.stdin;
+        if let Some(command) = &mut spec.command {
+            (command.stdin, command.stdin_blob) = self.inline_or_uploaded(job.stdin).await?;
+        }
+        if let Some(call) = &mut spec.call {
+            (call.argument, call.argument_blob) = self.inline_or_uploaded(job.argument).await?;
         }
         let (sources, zip) = job.elements.into_parts();
         let mut wire = Vec::with_capacity(sources.len());
@@ -73,6 +73,14 @@ impl Client {
         }
         spec.elements = Some(model::Elements { sources: wire, zip, only: Vec::new() });
         Ok(spec)
+    }
+
+    /// What travels inside a job, or what it names instead.
+    async fn inline_or_uploaded(&self, bytes: Bytes) -> Result<(Bytes, Option<Blob>)> {
+        if bytes.len() <= INLINE_BYTES {
+            return Ok((bytes, None));
+        }
+        Ok((Bytes::new(), Some(self.upload_bytes(bytes).await?)))
     }
 
     /// Submits up to 10,000 jobs in one durable step: all or none. Their numbers are in the same order.

@@ -56,6 +56,12 @@ fn drain(state: &mut State, what: &str) {
         name: Arc::from("w"),
         host: Arc::from("h"),
         version: Arc::from("1"),
+        async_slots: 0,
+        busy: 0,
+        async_busy: 0,
+        functions: BTreeMap::new(),
+        commands: true,
+        address: Arc::from(""),
         slots: 64,
         named: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -87,6 +93,7 @@ fn ends(effect: &Effect) -> Vec<Report> {
         verdict: Verdict::Succeeded,
         wall_us: 1_000,
         detail: Bytes::new(),
+        blob: None,
         last_output: vec![],
     };
     indices

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use roaring::RoaringBitmap;
 
 use crate::{
+    event::Progress,
     id::{Attempt, Epoch, Timestamp, WallTime, WorkerId},
     job::{Counts, End},
 };
@@ -51,6 +52,8 @@ pub(crate) struct Array {
     pub(crate) revision: u64,
     /// Rises with each change of a task or switch.
     pub(crate) changes: u64,
+    /// The task that last said how far it has come.
+    latest_progress: Option<u32>,
     /// When the first task started.
     pub(crate) started: Option<WallTime>,
     /// The job that this one runs again.
@@ -96,6 +99,8 @@ pub(crate) struct Run {
     pub(crate) started: bool,
     /// When the coordinator gives up on it, if the policy limits its time.
     pub(crate) overdue: Option<Timestamp>,
+    /// The latest that it has said of itself.
+    pub(crate) progress: Option<Box<Progress>>,
 }
 
 /// What is known of one element.
@@ -151,6 +156,21 @@ impl Array {
             Stage::Running(run) => Some(run),
             Stage::Ready | Stage::Backoff { .. } => None,
         }
+    }
+
+    /// Keeps what a running task says of itself.
+    pub(crate) fn set_progress(&mut self, index: u32, progress: Progress) {
+        if let Some(Task { stage: Stage::Running(run), .. }) = self.unusual.get_mut(&index) {
+            run.progress = Some(Box::new(progress));
+            self.latest_progress = Some(index);
+            self.changes += 1;
+        }
+    }
+
+    /// The latest that a task which still runs has said of itself.
+    pub(crate) fn progress(&self) -> Option<(u32, &Progress)> {
+        let index = self.latest_progress?;
+        Some((index, self.run(index)?.progress.as_deref()?))
     }
 
     /// Tasks with a history, ascending.

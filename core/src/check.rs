@@ -80,8 +80,8 @@ fn workers(state: &State) -> Result<(), String> {
             return Err(format!("worker {id}: {what}"));
         }
         held += worker.held() as u64;
-        let room = worker.has_room().then(|| worker.free_slots());
-        let listed: Vec<i64> =
+        let room = worker.has_room().then(|| worker.free());
+        let listed: Vec<_> =
             state.room.iter().filter(|(_, other)| other == id).map(|(free, _)| free.0).collect();
         if worker.room != room || listed != room.into_iter().collect::<Vec<_>>() {
             return Err(format!("worker {id}: the index of room is wrong"));

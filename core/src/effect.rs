@@ -6,9 +6,9 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 
 use crate::{
-    event::{Held, Stream},
+    event::{Held, Progress, Stream},
     id::{Attempt, Epoch, JobId, Lease, Millis, Rank, RequestId, SessionId, TaskId, WallTime, WorkerId},
-    job::{Counts, End, Key, Phase, Policy},
+    job::{Counts, End, Key, Phase, Policy, Runtime},
 };
 
 /// The answer to one or many events.
@@ -61,6 +61,8 @@ pub enum Write {
         attempt: Attempt,
         /// The encoded outcome; empty where there is none.
         detail: Bytes,
+        /// The blob that the outcome refers to, by its SHA-256: it is kept as long as the job.
+        blob: Option<Box<[u8; 32]>>,
         /// Who ran it.
         worker: Option<Arc<str>>,
         /// When.
@@ -343,6 +345,8 @@ pub struct JobView {
     pub revision: u64,
     /// The first reason why nothing of it runs; `None` if something does, or it has ended.
     pub reason: Option<Reason>,
+    /// The latest that a running task has said of itself, and which.
+    pub progress: Option<(u32, Progress)>,
 }
 
 /// A task of a live job, for people.
@@ -356,6 +360,8 @@ pub struct TaskView {
     pub attempt: Attempt,
     /// Who runs it.
     pub worker: Option<Arc<str>>,
+    /// The latest that it has said of itself.
+    pub progress: Option<Progress>,
 }
 
 /// A worker, for people.
@@ -375,6 +381,16 @@ pub struct WorkerView {
     pub named: BTreeMap<Arc<str>, u64>,
     /// Labels.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Calls on its event loop at once.
+    pub async_slots: u32,
+    /// What it can be called for.
+    pub functions: BTreeMap<Arc<str>, Runtime>,
+    /// It runs commands too.
+    pub commands: bool,
+    /// Where it connects from.
+    pub address: Arc<str>,
+    /// Slots of either kind whose function goes on without a task.
+    pub busy: u32,
     /// Its state.
     pub status: WorkerStatus,
     /// Tasks that hold slots.
@@ -470,6 +486,15 @@ pub enum Lack {
         /// The value that it must have.
         wanted: Arc<str>,
     },
+    /// Async slots.
+    AsyncSlots {
+        /// What a task takes.
+        wanted: u32,
+        /// What the worker with most of them has.
+        most: u32,
+    },
+    /// Leave to run commands.
+    Commands,
     /// Each is offered, but not all by one worker.
     Together,
 }
@@ -479,6 +504,8 @@ pub enum Lack {
 pub enum Reason {
     /// No worker is connected.
     NoWorkers,
+    /// No connected worker serves this function.
+    NoFunction(Arc<str>),
     /// Connected workers lack these things.
     DoesNotFit(Vec<Lack>),
     /// Its queue is paused.

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::{
     id::{Attempt, JobId, Lease, Millis, RequestId, SessionId, TaskId, WorkerId},
-    job::NewJob,
+    job::{NewJob, Runtime},
 };
 
 /// One thing that happened.
@@ -82,6 +82,15 @@ pub enum Event {
         seq: u64,
         /// It takes nothing new, and it stays so.
         draining: bool,
+    },
+    /// So many of a worker's slots have lost their tasks (cancelled, timed out) and not their functions. As it is now.
+    Busy {
+        /// Its session.
+        session: SessionId,
+        /// Plain slots.
+        plain: u32,
+        /// Async slots.
+        r#async: u32,
     },
     /// A drained worker leaves for good.
     Goodbye {
@@ -200,6 +209,18 @@ pub struct WorkerHello {
     pub named: BTreeMap<Arc<str>, u64>,
     /// Labels.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Calls of async functions that it runs at once, beside the slots.
+    pub async_slots: u32,
+    /// Of its slots, how many are busy without a task (see [`Event::Busy`]).
+    pub busy: u32,
+    /// Of its async slots.
+    pub async_busy: u32,
+    /// What it can be called for.
+    pub functions: BTreeMap<Arc<str>, Runtime>,
+    /// It runs commands too.
+    pub commands: bool,
+    /// Where it connects from, for display.
+    pub address: Arc<str>,
     /// The most tasks it takes, running and waiting; at least `slots`.
     pub window: u32,
     /// What it still holds: running, waiting, or ended and not yet confirmed.
@@ -239,12 +260,25 @@ pub enum ReportKind {
         wall_us: u64,
         /// The encoded outcome; never looked into.
         detail: Bytes,
+        /// The blob that the outcome refers to, by its SHA-256.
+        blob: Option<Box<[u8; 32]>>,
         /// The output that came with it. A last attempt's is read from its outcome; one that is followed by another
         /// is written like output that came before, so that readers see it where it belongs.
         last_output: Vec<LastOutput>,
     },
     /// It was given back before it started.
     Returned,
+    /// How far it has come, in its own words. Nobody writes it down.
+    Progress(Progress),
+}
+
+/// How far a call has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// 0 to 1.
+    pub fraction: f64,
+    /// For people.
+    pub note: Arc<str>,
 }
 
 /// The last piece of a stream of an attempt.
@@ -276,6 +310,8 @@ pub enum Verdict {
     Failed {
         /// For [`Retry::exit_codes`](crate::job::Retry::exit_codes).
         exit_code: i32,
+        /// Another attempt would fail as well: there is none.
+        fatal: bool,
     },
     /// It was stopped because of a cancel.
     Cancelled,

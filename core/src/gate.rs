@@ -32,13 +32,14 @@ pub(crate) struct Ending {
     pub(crate) end: End,
     pub(crate) attempt: Attempt,
     pub(crate) detail: Bytes,
+    pub(crate) blob: Option<Box<[u8; 32]>>,
     pub(crate) worker: Option<Arc<str>>,
 }
 
 impl Ending {
     /// Without having run.
     pub(crate) fn unstarted(end: End, attempt: Attempt) -> Ending {
-        Ending { end, attempt, detail: Bytes::new(), worker: None }
+        Ending { end, attempt, detail: Bytes::new(), blob: None, worker: None }
     }
 }
 
@@ -209,6 +210,7 @@ impl State {
             end: ending.end,
             attempt: ending.attempt,
             detail: ending.detail,
+            blob: ending.blob,
             worker: ending.worker,
             wall: now.wall,
         });
@@ -278,7 +280,7 @@ impl State {
     /// Notes that a worker changed, for the index of those with room and for the next dispatch.
     pub(crate) fn stir(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let room = worker.has_room().then(|| worker.free_slots());
+        let room = worker.has_room().then(|| worker.free());
         let was = std::mem::replace(&mut worker.room, room);
         if was != room {
             if let Some(free) = was {

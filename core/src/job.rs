@@ -40,12 +40,45 @@ pub struct Policy {
 /// What a task occupies on a worker while it runs, and what the worker must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shape {
-    /// Slots, at least 1.
+    /// The function that is called; `None`: a command is run.
+    pub function: Option<Arc<str>>,
+    /// Slots, at least 1. Of which kind depends on how the worker runs the function.
     pub slots: u32,
     /// Named resources.
     pub named: BTreeMap<Arc<str>, u64>,
     /// Labels that the worker must have.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// How a worker runs a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Runtime {
+    /// On a thread of its own.
+    Threads,
+    /// On its event loop.
+    Async,
+    /// In a child process.
+    Process,
+}
+
+/// The kinds of slots that a worker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SlotKind {
+    /// For what keeps a core busy: commands, threads, child processes.
+    Plain,
+    /// For what mostly waits: calls on the event loop.
+    Async,
+}
+
+impl Runtime {
+    /// What a call takes while it runs.
+    #[must_use]
+    pub fn slot_kind(self) -> SlotKind {
+        match self {
+            Runtime::Threads | Runtime::Process => SlotKind::Plain,
+            Runtime::Async => SlotKind::Async,
+        }
+    }
 }
 
 /// Exponential backoff with jitter.

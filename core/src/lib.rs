@@ -22,6 +22,7 @@ mod queues;
 pub mod ready;
 mod repeat;
 mod retry;
+mod slots;
 pub mod table;
 mod worker;
 

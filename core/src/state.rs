@@ -25,7 +25,7 @@ use crate::{
     restore::Restore,
     step,
     table::Table,
-    worker::Worker,
+    worker::{Free, Worker},
 };
 
 /// How often the scheduler looks in the time of a lease, at least, while it watches or awaits workers.
@@ -91,7 +91,7 @@ pub struct State {
     /// Incarnations that must not come back, oldest first.
     pub(crate) buried: VecDeque<WorkerId>,
     /// Workers that may be given more, the one with most free slots first.
-    pub(crate) room: BTreeSet<(Reverse<i64>, WorkerId)>,
+    pub(crate) room: BTreeSet<(Reverse<Free>, WorkerId)>,
     pub(crate) deadlines: BTreeSet<(Timestamp, Timer)>,
     pub(crate) recovery: Option<Recovery>,
     /// Jobs up to this one may have an attempt that was never recorded, on a worker that never came back.
@@ -218,6 +218,9 @@ impl State {
             }
             Event::Heartbeat { session, seq, draining } => {
                 step::session::heartbeat(self, now, session, seq, draining, out);
+            }
+            Event::Busy { session, plain, r#async } => {
+                step::session::busy(self, now, session, plain, r#async);
             }
             Event::Goodbye { session, seq } => step::session::goodbye(self, now, session, seq, out),
             Event::Disconnected { session } => step::session::disconnected(self, session),

@@ -1,11 +1,10 @@
 //! One worker process as the scheduler sees it: what it offers, what it holds, what is free.
 //!
 //! What it holds is *executing* (occupies slots and resources) or *waiting* (sent ahead, so that no slot idles for a
-//! round trip). Both sides keep the same rule: waiting tasks start in the order (priority descending, job, index), and
-//! none starts before the first of them fits.
+//! round trip). Both sides keep the same rule: for each kind of slots, waiting tasks start in the order (priority
+//! descending, job, index), and none starts before the first of them fits.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
@@ -13,13 +12,10 @@ use std::{
 use crate::{
     event::WorkerHello,
     id::{Lease, SessionId, TaskId, Timestamp},
-    job::Shape,
+    job::{Shape, SlotKind},
+    slots::{Slots, Waiting},
 };
 
-/// Work sent ahead for each slot.
-const AHEAD_US: u64 = 50_000;
-/// Tasks that take longer on average are never sent ahead.
-const AHEAD_MAX_US: u64 = 1_000_000;
 /// Accepted ends that are remembered, to tell a repeat from a stale report.
 const ACCEPTED: usize = 256;
 
@@ -35,16 +31,18 @@ pub(crate) struct Worker {
     /// Its entry among the deadlines.
     pub(crate) alarm: Timestamp,
     /// Its entry in the index of workers with room.
-    pub(crate) room: Option<i64>,
+    pub(crate) room: Option<Free>,
     pub(crate) draining: bool,
-    free_slots: i64,
+    plain: Slots,
+    r#async: Slots,
     free_named: BTreeMap<Arc<str>, i64>,
     tasks: BTreeMap<TaskId, Place>,
-    waiting: BTreeMap<(Reverse<i32>, TaskId), Waiting>,
-    backlog_us: BTreeMap<Reverse<i32>, u64>,
     accepted: VecDeque<Lease>,
     accepted_set: BTreeSet<Lease>,
 }
+
+/// Free slots, plain and async: workers with most go first.
+pub(crate) type Free = (i64, i64);
 
 /// The connection of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,24 +56,20 @@ pub(crate) enum Link {
 #[derive(Debug)]
 struct Place {
     priority: i32,
+    kind: SlotKind,
     executing: Option<Arc<Shape>>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    shape: Arc<Shape>,
-    expected_us: u64,
 }
 
 impl Worker {
     pub(crate) fn new(hello: WorkerHello, link: Link, heard: Timestamp) -> Worker {
-        let free_slots = i64::from(hello.slots);
         let free_named = hello
             .named
             .iter()
             .map(|(name, n)| (name.clone(), i64::try_from(*n).unwrap_or(i64::MAX)))
             .collect();
         let draining = hello.draining;
+        let plain = Slots::new(hello.slots, hello.busy);
+        let r#async = Slots::new(hello.async_slots, hello.async_busy);
         Worker {
             hello,
             link,
@@ -84,11 +78,10 @@ impl Worker {
             alarm: heard,
             room: None,
             draining,
-            free_slots,
+            plain,
+            r#async,
             free_named,
             tasks: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            backlog_us: BTreeMap::new(),
             accepted: VecDeque::new(),
             accepted_set: BTreeSet::new(),
         }
@@ -111,8 +104,49 @@ impl Worker {
         self.is_taking() && self.tasks.len() < self.hello.window as usize
     }
 
-    pub(crate) fn free_slots(&self) -> i64 {
-        self.free_slots
+    pub(crate) fn free(&self) -> Free {
+        (self.plain.free(), self.r#async.free())
+    }
+
+    /// Slots whose function goes on without a task.
+    pub(crate) fn busy(&self) -> u32 {
+        self.plain.busy().saturating_add(self.r#async.busy())
+    }
+
+    /// The worker says so. True if that is news.
+    pub(crate) fn set_busy(&mut self, plain: u32, r#async: u32) -> bool {
+        let news = self.plain.set_busy(plain) | self.r#async.set_busy(r#async);
+        if news {
+            self.promote();
+        }
+        news
+    }
+
+    /// What a task of this shape takes here; `None` if the worker does not run such tasks.
+    pub(crate) fn slot_kind(&self, shape: &Shape) -> Option<SlotKind> {
+        match &shape.function {
+            None => self.hello.commands.then_some(SlotKind::Plain),
+            Some(function) => self.hello.functions.get(function).map(|runtime| runtime.slot_kind()),
+        }
+    }
+
+    /// Slots of this kind, were none of them taken.
+    pub(crate) fn offers(&self, kind: SlotKind) -> u32 {
+        self.slots(kind).offered()
+    }
+
+    fn slots(&self, kind: SlotKind) -> &Slots {
+        match kind {
+            SlotKind::Plain => &self.plain,
+            SlotKind::Async => &self.r#async,
+        }
+    }
+
+    fn slots_mut(&mut self, kind: SlotKind) -> &mut Slots {
+        match kind {
+            SlotKind::Plain => &mut self.plain,
+            SlotKind::Async => &mut self.r#async,
+        }
     }
 
     pub(crate) fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
@@ -124,23 +158,28 @@ impl Worker {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.plain.waiting() + self.r#async.waiting()
     }
 
     pub(crate) fn executes(&self, task: TaskId) -> bool {
         self.tasks.get(&task).is_some_and(|place| place.executing.is_some())
     }
 
-    /// It has the labels and, were it empty, the room.
+    /// It runs such tasks, has the labels and, were it empty, the room.
     pub(crate) fn could_run(&self, shape: &Shape) -> bool {
-        shape.slots <= self.hello.slots
+        self.slot_kind(shape).is_some_and(|kind| shape.slots <= self.slots(kind).offered())
             && shape.labels.iter().all(|(key, value)| self.hello.labels.get(key) == Some(value))
             && shape.named.iter().all(|(key, n)| self.hello.named.get(key).copied().unwrap_or(0) >= *n)
     }
 
     /// How many of this shape fit beside what executes.
     pub(crate) fn free_for(&self, shape: &Shape) -> u32 {
-        let mut many = self.free_slots / i64::from(shape.slots.max(1));
+        let Some(kind) = self.slot_kind(shape) else { return 0 };
+        self.free_in(kind, shape)
+    }
+
+    fn free_in(&self, kind: SlotKind, shape: &Shape) -> u32 {
+        let mut many = self.slots(kind).free() / i64::from(shape.slots.max(1));
         for (key, need) in shape.named.iter().filter(|(_, need)| **need > 0) {
             let free = self.free_named.get(key).copied().unwrap_or(0);
             many = many.min(free / i64::try_from(*need).unwrap_or(i64::MAX));
@@ -153,26 +192,35 @@ impl Worker {
         self.hello.window.saturating_sub(u32::try_from(self.tasks.len()).unwrap_or(u32::MAX))
     }
 
-    /// Whether a task would start before everything that waits.
-    pub(crate) fn goes_first(&self, priority: i32, task: TaskId) -> bool {
-        self.waiting.first_key_value().is_none_or(|(first, _)| (Reverse(priority), task) < *first)
+    /// How many tasks like this one would start at once or, if none, may be sent ahead; within the window.
+    pub(crate) fn now_or_ahead(
+        &self,
+        priority: i32,
+        task: TaskId,
+        shape: &Shape,
+        average_us: Option<u64>,
+    ) -> u32 {
+        let Some(kind) = self.slot_kind(shape) else { return 0 };
+        let slots = self.slots(kind);
+        let at_once = if slots.goes_first(priority, task) { self.free_in(kind, shape) } else { 0 };
+        let many = if at_once > 0 { at_once } else { slots.ahead(priority, average_us) };
+        many.min(self.window_left())
     }
 
-    /// How many tasks that take `average_us` may be sent ahead. What waits with a lower priority does not count:
-    /// it will start later.
-    pub(crate) fn ahead(&self, priority: i32, average_us: Option<u64>) -> u32 {
-        let Some(average) = average_us.filter(|average| *average <= AHEAD_MAX_US) else { return 0 };
-        let backlog: u64 = self.backlog_us.range(..=Reverse(priority)).map(|(_, us)| *us).sum();
-        let target = AHEAD_US * u64::from(self.hello.slots);
-        u32::try_from(target.saturating_sub(backlog) / average.max(1)).unwrap_or(u32::MAX)
+    /// What one worker of many is given of such tasks in one go: half of what would fit, so that they fill evenly.
+    pub(crate) fn share(&self, shape: &Shape) -> u32 {
+        let free = self.slot_kind(shape).map_or(0, |kind| self.slots(kind).free());
+        let tasks = (free + 1) / 2 / i64::from(shape.slots.max(1));
+        u32::try_from(tasks.max(1)).unwrap_or(u32::MAX)
     }
 
     /// Takes a task in, and starts what fits.
     pub(crate) fn place(&mut self, task: TaskId, priority: i32, shape: Arc<Shape>, average_us: Option<u64>) {
         let expected_us = average_us.unwrap_or(0);
-        self.tasks.insert(task, Place { priority, executing: None });
-        self.waiting.insert((Reverse(priority), task), Waiting { shape, expected_us });
-        *self.backlog_us.entry(Reverse(priority)).or_default() += expected_us;
+        // A worker that came back without the function still holds the call: it will say what became of it.
+        let kind = self.slot_kind(&shape).unwrap_or(SlotKind::Plain);
+        self.tasks.insert(task, Place { priority, kind, executing: None });
+        self.slots_mut(kind).queue(priority, task, Waiting { shape, expected_us });
         self.promote();
     }
 
@@ -180,35 +228,28 @@ impl Worker {
     pub(crate) fn leave(&mut self, task: TaskId) {
         let place = self.tasks.remove(&task).expect("a task leaves the worker that holds it");
         match place.executing {
-            Some(shape) => self.occupy(&shape, -1),
-            None => self.unqueue(place.priority, task),
+            Some(shape) => self.occupy(place.kind, &shape, -1),
+            None => self.slots_mut(place.kind).unqueue(place.priority, task),
         }
         self.promote();
     }
 
     fn promote(&mut self) {
-        while let Some((&(Reverse(priority), task), waiting)) = self.waiting.first_key_value() {
-            if self.free_for(&waiting.shape) == 0 {
-                return;
+        for kind in [SlotKind::Plain, SlotKind::Async] {
+            while let Some((priority, task, shape)) = self.slots(kind).first() {
+                if self.free_in(kind, shape) == 0 {
+                    break;
+                }
+                let shape = shape.clone();
+                self.slots_mut(kind).unqueue(priority, task);
+                self.occupy(kind, &shape, 1);
+                self.tasks.insert(task, Place { priority, kind, executing: Some(shape) });
             }
-            let shape = waiting.shape.clone();
-            self.unqueue(priority, task);
-            self.occupy(&shape, 1);
-            self.tasks.insert(task, Place { priority, executing: Some(shape) });
         }
     }
 
-    fn unqueue(&mut self, priority: i32, task: TaskId) {
-        let Some(waiting) = self.waiting.remove(&(Reverse(priority), task)) else { return };
-        let us = self.backlog_us.entry(Reverse(priority)).or_default();
-        *us = us.saturating_sub(waiting.expected_us);
-        if *us == 0 {
-            self.backlog_us.remove(&Reverse(priority));
-        }
-    }
-
-    fn occupy(&mut self, shape: &Shape, sign: i64) {
-        self.free_slots -= sign * i64::from(shape.slots);
+    fn occupy(&mut self, kind: SlotKind, shape: &Shape, sign: i64) {
+        self.slots_mut(kind).take(sign * i64::from(shape.slots));
         for (key, need) in &shape.named {
             let need = i64::try_from(*need).unwrap_or(i64::MAX);
             let free = self.free_named.entry(key.clone()).or_default();
@@ -240,17 +281,23 @@ impl Worker {
 
     /// Whether what is free contradicts what executes; for checks.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
-        let executing = self.tasks.values().filter_map(|place| place.executing.as_ref());
-        let used: i64 = executing.map(|shape| i64::from(shape.slots)).sum();
-        if self.free_slots != i64::from(self.hello.slots) - used {
-            return Some("free slots differ from what executes");
+        for kind in [SlotKind::Plain, SlotKind::Async] {
+            let here = || self.tasks.values().filter(|place| place.kind == kind);
+            let used: i64 =
+                here().filter_map(|place| place.executing.as_ref()).map(|shape| i64::from(shape.slots)).sum();
+            let slots = self.slots(kind);
+            if slots.taken() != used {
+                return Some("taken slots differ from what executes");
+            }
+            if slots.is_overdrawn() {
+                return Some("more executes than there are slots");
+            }
+            if here().filter(|place| place.executing.is_none()).count() != slots.waiting() {
+                return Some("the waiting order differs from the places");
+            }
         }
-        if self.free_slots < 0 || self.free_named.values().any(|free| *free < 0) {
+        if self.free_named.values().any(|free| *free < 0) {
             return Some("more executes than the worker offers");
-        }
-        let waiting = self.tasks.values().filter(|place| place.executing.is_none()).count();
-        if waiting != self.waiting.len() {
-            return Some("the waiting order differs from the places");
         }
         None
     }

@@ -16,6 +16,7 @@ pub const INLINE_VALUE_BYTES: usize = 32 << 10;
     missing_docs,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
     reason = "generated; the comments of the .proto files are the documentation"
 )]
 pub mod v1 {

@@ -123,8 +123,9 @@ impl Templates {
         let elements = spec.elements.as_ref().map(|elements| Elements::read(elements, &blob)).transpose();
         let elements = elements?.flatten();
         let mut template = convert::submit::template(id, spec);
-        let command = template.command.get_or_insert_default();
-        if let Some(named) = command.stdin_blob.take() {
+        if let Some(command) = &mut template.command
+            && let Some(named) = command.stdin_blob.take()
+        {
             command.stdin = blob(&named).ok_or(Unreadable::NoStdin)?;
         }
         if let Some(elements) = &elements {

@@ -404,9 +404,54 @@ fn blobs_are_kept_under_their_digest() {
         |store| {
             assert_eq!(store.blob(&digest).unwrap(), Some(Bytes::from("payload")));
             assert_eq!(store.blob(&[0; 32]).unwrap(), None);
-            // Young ones stay, used or not.
-            assert_eq!(store.sweep_blobs(&|_| false).unwrap(), 0);
-            assert!(store.blob(&digest).unwrap().is_some());
+            assert!(store.has_blob(&digest) && !store.has_blob(&[0; 32]));
         },
     );
+}
+
+#[test]
+fn a_blob_that_was_just_put_there_stays_though_nobody_uses_it() {
+    for any in Any::both() {
+        let store = any.store();
+        store.put_blob([5; 32], b"young").unwrap();
+        assert_eq!(store.sweep_blobs(&|_| false).unwrap(), 0);
+        assert!(store.has_blob(&[5; 32]));
+    }
+}
+
+#[test]
+fn without_a_disk_a_blob_goes_at_the_second_look_that_finds_it_unused() {
+    let store = taskq_server::store::MemoryStore::default();
+    store.put_blob([1; 32], b"used").unwrap();
+    store.put_blob([2; 32], b"idle").unwrap();
+    store.put_blob([3; 32], b"put again").unwrap();
+    let used = |blob: &[u8; 32]| *blob == [1; 32];
+    assert_eq!(store.sweep_blobs(&used).unwrap(), 0);
+    store.put_blob([3; 32], b"put again").unwrap();
+    assert_eq!(store.sweep_blobs(&used).unwrap(), 4);
+    assert_eq!([[1; 32], [2; 32], [3; 32]].map(|blob| store.has_blob(&blob)), [true, false, true]);
+}
+
+/// The blobs of outcomes are those of kept jobs, whatever housekeeping and restarts do.
+#[test]
+fn blobs_of_outcomes_are_known_as_long_as_their_jobs() {
+    for mut any in Any::both() {
+        any.commit(&[submit(1, 3), ended_with(1, 0, 0, [1; 32]), ended(1, 1, 1, "plain")]);
+        any.commit(&[ended_with(1, 2, 2, [2; 32]), job_ended(1, 2_000)]);
+        any.commit(&[submit(2, 1), ended_with(2, 0, 0, [2; 32]), job_ended(2, 2_001)]);
+        let blobs = |any: &Any| {
+            let mut blobs = any.store().outcome_blobs();
+            blobs.sort_unstable();
+            blobs.dedup();
+            blobs
+        };
+        assert_eq!(blobs(&any), [[1; 32], [2; 32]]);
+        any.reopen();
+        assert_eq!(blobs(&any), [[1; 32], [2; 32]]);
+        any.commit(&[Write::JobGone(JobId(1))]);
+        assert_eq!(blobs(&any), [[2; 32]]);
+        any.reopen();
+        any.commit(&[Write::JobGone(JobId(2))]);
+        assert_eq!(blobs(&any), [[0; 32]; 0]);
+    }
 }

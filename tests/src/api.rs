@@ -62,6 +62,16 @@ impl Api {
         self.runtime.block_on(call(self.jobs.clone())).map(tonic::Response::into_inner)
     }
 
+    /// The calls themselves, for a future on this connection's runtime.
+    pub fn jobs(&self) -> JobsClient<Authorized> {
+        self.jobs.clone()
+    }
+
+    /// The same, of the other service.
+    pub fn admin(&self) -> AdminClient<Authorized> {
+        self.admin.clone()
+    }
+
     /// Runs a future on this connection's runtime.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
@@ -147,7 +157,8 @@ impl Api {
     pub fn ends(&self, job_id: u64) -> Result<Vec<pb::Task>, Status> {
         let mut client = self.jobs.clone();
         self.runtime.block_on(async move {
-            let request = pb::ResultsRequest { job_id, with_output: true, ..Default::default() };
+            let request =
+                pb::ResultsRequest { job_id, with_output: true, with_values: true, ..Default::default() };
             let mut stream = client.results(request).await?.into_inner();
             let mut ends = Vec::new();
             while let Some(batch) = stream.message().await? {
@@ -157,6 +168,19 @@ impl Api {
                 }
             }
             Ok(ends)
+        })
+    }
+
+    /// The bytes of a blob.
+    pub fn download(&self, blob: &pb::Blob) -> Result<Vec<u8>, Status> {
+        let (blob, mut client) = (blob.clone(), self.jobs.clone());
+        self.runtime.block_on(async move {
+            let mut stream = client.download(blob).await?.into_inner();
+            let mut bytes = Vec::new();
+            while let Some(chunk) = stream.message().await? {
+                bytes.extend_from_slice(&chunk.data);
+            }
+            Ok(bytes)
         })
     }
 

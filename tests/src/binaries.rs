@@ -19,6 +19,11 @@ pub fn taskq() -> PathBuf {
     binary("taskq")
 }
 
+/// A program that is an example of one of the crates: a worker with functions, a client.
+pub fn example(name: &str) -> PathBuf {
+    binary(&format!("examples/{name}"))
+}
+
 /// The folder of the programs under test.
 pub fn folder() -> PathBuf {
     if let Some(named) = std::env::var_os("TASKQ_BIN_DIR") {
@@ -39,7 +44,7 @@ fn binary(name: &str) -> PathBuf {
     let path = folder().join(name);
     assert!(
         path.is_file(),
-        "{} is missing: run `make test`, or `cargo build --workspace --bins` with this test's profile first",
+        "{} is missing: run `make test`, or `cargo build --workspace --bins --examples` with this test's profile first",
         path.display()
     );
     path

@@ -250,16 +250,28 @@ impl Cluster {
     /// The same with further flags.
     #[track_caller]
     pub fn worker_with(&mut self, slots: u32, flags: &[&str]) -> usize {
+        self.worker_of(&binaries::worker(), slots, flags)
+    }
+
+    /// The same of another program that is a worker.
+    #[track_caller]
+    pub fn worker_of(&mut self, program: &Path, slots: u32, flags: &[&str]) -> usize {
         let number = self.workers.len();
         self.workers.push(None);
-        self.restart_worker(number, slots, flags);
+        self.restart_worker_of(number, program, slots, flags);
         number
     }
 
     /// Starts a worker (again) under its name and waits until the coordinator sees this very process.
     #[track_caller]
     pub fn restart_worker(&mut self, number: usize, slots: u32, flags: &[&str]) {
-        self.launch_worker(number, slots, flags);
+        self.restart_worker_of(number, &binaries::worker(), slots, flags);
+    }
+
+    /// The same of another program that is a worker.
+    #[track_caller]
+    pub fn restart_worker_of(&mut self, number: usize, program: &Path, slots: u32, flags: &[&str]) {
+        self.launch_worker_of(number, program, slots, flags);
         let api = self.api();
         let name = format!("w{number}");
         let seen = |worker: &taskq_proto::v1::Worker| worker.name == name && worker.status == 1;
@@ -271,8 +283,13 @@ impl Cluster {
 
     /// Starts a worker without waiting for anything.
     pub fn launch_worker(&mut self, number: usize, slots: u32, flags: &[&str]) {
+        self.launch_worker_of(number, &binaries::worker(), slots, flags);
+    }
+
+    /// The same of another program that is a worker.
+    pub fn launch_worker_of(&mut self, number: usize, program: &Path, slots: u32, flags: &[&str]) {
         let file = self.access_file();
-        let mut command = daemon::leashed(&binaries::worker());
+        let mut command = daemon::leashed(program);
         command.args(["--name", &format!("w{number}"), "--slots", &slots.to_string()]).args(flags);
         self.surroundings(&mut command);
         command.env("TASKQ_ACCESS", file);

@@ -79,6 +79,26 @@ impl FakeWorker {
         }
     }
 
+    /// The number of the next message that is confirmed; what else is said meanwhile must not be an assignment.
+    pub async fn committed(&mut self) -> Result<u64, Status> {
+        loop {
+            match self.hear().await? {
+                Some(Body::Committed(committed)) => return Ok(committed.seq),
+                Some(Body::Assign(assign)) if !assign.units.is_empty() => {
+                    return Err(Status::internal(format!("assigned before that: {assign:?}")));
+                }
+                Some(_) => continue,
+                None => return Err(Status::unavailable("the coordinator closed the session")),
+            }
+        }
+    }
+
+    /// Waits until everything that it has said is confirmed; nothing may be assigned meanwhile.
+    pub async fn settled(&mut self) -> Result<(), Status> {
+        while self.committed().await? < self.seq {}
+        Ok(())
+    }
+
     /// The next Stop; what else is said meanwhile is passed over. An error if there is none within 20 s.
     pub async fn told_to_stop(&mut self) -> Result<pb::Stop, Status> {
         let stop = async {
@@ -102,6 +122,13 @@ impl FakeWorker {
             .send(pb::WorkerMessage { seq: self.seq, body: Some(body), ..Default::default() })
             .await
             .is_ok()
+    }
+
+    /// Says something, and how many slots are busy without a task from then on.
+    pub async fn say_busy(&mut self, body: Said, busy_slots: u32) -> bool {
+        self.seq += 1;
+        let message = pb::WorkerMessage { seq: self.seq, body: Some(body), busy_slots, ..Default::default() };
+        self.outbound.send(message).await.is_ok()
     }
 
     /// Reports the ends of these attempts.

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file of side effects. Every line is `WHAT JOB TASK ATTEMPT`.
+#[derive(Clone)]
 pub struct Ledger {
     path: PathBuf,
 }
@@ -15,6 +16,11 @@ impl Ledger {
         let path = folder.join("ledger");
         fs::write(&path, "").expect("create the ledger");
         Self { path }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Shell text that appends a line. One `echo` is one write, and O_APPEND keeps lines whole.

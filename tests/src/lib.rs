@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`Cluster`] is what a test starts with; [`Taskq`] runs the command line against it; [`Api`] speaks
 //! gRPC where a test needs more than the command line says; [`wait`] is the only way in which a test waits.
-//! [`Ledger`] counts what tasks really did, [`procs`] looks at processes, [`Disk`] makes file systems to break,
+//! [`Ledger`] counts what tasks really did, [`notes`] makes the calls that write into it, [`procs`] looks at processes, [`Disk`] makes file systems to break,
 //! [`FakeWorker`] speaks the worker protocol without running anything, [`Proxy`] is a cable that can be pulled or go dead in silence.
 //!
 //! The harness knows the system only through its command lines, its files and its wire contract.
@@ -17,6 +17,7 @@ pub mod h2raw;
 pub mod ledger;
 pub mod load;
 pub mod need;
+pub mod notes;
 pub mod procs;
 pub mod proxy;
 pub mod seed;

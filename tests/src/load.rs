@@ -106,6 +106,7 @@ fn task_count(spec: &pb::JobSpec) -> u32 {
     let values = elements.sources.first().and_then(|source| source.values.as_ref());
     match values {
         Some(pb::source::Values::Range(range)) => range.count,
-        _ => 1,
+        Some(pb::source::Values::Table(table)) => table.fields.len() as u32,
+        Some(pb::source::Values::Blob(_)) | None => 1,
     }
 }

@@ -14,6 +14,21 @@ pub fn shell(script: &str) -> pb::JobSpec {
     command(&["sh", "-c", script])
 }
 
+/// A job of one task that calls `function` with this JSON text.
+pub fn call(function: &str, argument: &str) -> pb::JobSpec {
+    let argument = argument.to_owned().into();
+    let call = pb::Call { function: function.to_owned(), argument, ..Default::default() };
+    pb::JobSpec { call: Some(call), ..Default::default() }
+}
+
+/// A job that calls `function` once for each of these JSON texts.
+pub fn calls(function: &str, arguments: &[&str]) -> pb::JobSpec {
+    let fields = arguments.iter().map(|text| (*text).to_owned().into()).collect();
+    let source = pb::Source { values: Some(Values::Table(pb::Table { fields })), ..Default::default() };
+    let elements = Some(pb::Elements { sources: vec![source], ..Default::default() });
+    pb::JobSpec { elements, ..call(function, "") }
+}
+
 /// The same job as an array of `count` tasks, numbered from 1 in their only column.
 pub fn array(mut spec: pb::JobSpec, count: u32) -> pb::JobSpec {
     let range = pb::Range { start: 1, step: 1, count };

@@ -1,11 +1,11 @@
-//! SIGKILL the coordinator at random moments under load: no acknowledged job is lost, no task runs twice, no task gets
-//! a second terminal record, and it takes submits again within 3 s.
+//! SIGKILL the coordinator at random moments under load, of commands and of calls on every runtime: no acknowledged job
+//! is lost, no task runs twice, none gets a second terminal record, every value is there, and it takes submits again within 3 s.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use taskq_proto::v1 as pb;
 use taskq_tests::load::Load;
-use taskq_tests::{Api, Cluster, Ledger, Proxy, Seed, Setup, spec, wait};
+use taskq_tests::{Api, Cluster, Ledger, Proxy, Seed, Setup, notes, spec, wait};
 
 const CYCLES: usize = 60;
 
@@ -20,12 +20,16 @@ fn nothing_is_lost_and_nothing_runs_twice() {
     let ledger = Ledger::new(cluster.folder());
     let proxy = Proxy::to(&cluster.access().address);
     cluster.worker(4);
-    cluster.worker(4);
+    cluster.worker_of(&notes::program(), 4, &[]);
     cluster.launch_worker_at(2, 4, proxy.address());
 
     let (start, end) = (ledger.note("start"), ledger.note("end"));
+    let called = ledger.clone();
     let job = move |seed: &mut Seed| {
         let sleep = seed.number(1, 300);
+        if seed.once_in(2) {
+            return vec![notes::job(Some(&called), sleep, length(sleep), seed)];
+        }
         let one = spec::shell(&format!("{start}; sleep {}.{:03}; {end}", sleep / 1_000, sleep % 1_000));
         match seed.number(1, 6) {
             1 => vec![spec::array(one, seed.number(2, 6) as u32)],
@@ -35,6 +39,7 @@ fn nothing_is_lost_and_nothing_runs_twice() {
     };
     let load = Load::start(&cluster.access(), 3, &mut seed, 250, job);
 
+    let mut values = 0;
     let mut seen = Ends::default();
     let mut slowest = Duration::ZERO;
     for cycle in 1..=CYCLES {
@@ -65,15 +70,31 @@ fn nothing_is_lost_and_nothing_runs_twice() {
         for index in 0..*tasks {
             assert_eq!(ends.get(&(*id, index)), Some(&1), "task {id}.{index} ran to its end exactly once");
         }
-        seen.agree(&api, *id, *tasks);
+        let ends = seen.agree(&api, *id, *tasks);
+        if job.spec.as_ref().is_some_and(|spec| spec.call.is_some()) {
+            values += ends.iter().map(|end| check_value(&api, end)).sum::<usize>();
+        }
     }
     println!(
-        "{CYCLES} kills, {} acknowledged jobs, {} tasks, {} ends compared; slowest return {slowest:?}",
+        "{CYCLES} kills, {} acknowledged jobs, {} tasks, {} ends compared, {values} values; slowest return {slowest:?}",
         acked.len(),
         starts.len(),
         seen.ends.len()
     );
-    assert!(acked.len() > CYCLES, "the load was real: {} jobs", acked.len());
+    assert!(acked.len() > CYCLES && values > CYCLES, "the load was real: {} jobs", acked.len());
+}
+
+/// How long the value of a call is that takes `ms`: one in four goes another way, being too long for its outcome.
+fn length(ms: u64) -> u64 {
+    if ms.is_multiple_of(4) { 40_000 + ms } else { ms }
+}
+
+/// The call itself told how long its value is.
+fn check_value(api: &Api, end: &pb::Task) -> usize {
+    let filling = notes::value(api, end)["filling"].as_str().map_or(0, str::len) as u64;
+    assert!(filling == length(filling) || filling == length(filling.saturating_sub(40_000)), "{end:?}");
+    notes::check(api, end, filling);
+    1
 }
 
 /// Submits until it is accepted; the time since `start`.
@@ -122,16 +143,17 @@ impl Ends {
     }
 
     /// Every task of the job has exactly one end, the one that was told before, in its first attempt.
-    fn agree(&self, api: &Api, id: u64, tasks: u32) {
+    fn agree(&self, api: &Api, id: u64, tasks: u32) -> Vec<pb::Task> {
         let ends = api.ends(id).unwrap_or_else(|status| panic!("results of job {id}: {status}"));
         let mut indices: Vec<u32> = ends.iter().map(|task| task.index).collect();
         indices.sort_unstable();
         assert_eq!(indices, (0..tasks).collect::<Vec<_>>(), "one terminal record for each task of job {id}");
-        for end in ends {
+        for end in &ends {
             assert_eq!(end.attempt, 1, "no attempt is charged: {end:?}");
             if let Some(before) = self.ends.get(&(id, end.index)) {
-                assert_eq!(*before, end, "an end was told differently before a kill");
+                assert_eq!(before, end, "an end was told differently before a kill");
             }
         }
+        ends
     }
 }

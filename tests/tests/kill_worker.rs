@@ -6,7 +6,7 @@ use std::time::Duration;
 use taskq_proto::v1 as pb;
 use taskq_proto::v1::outcome::Kind;
 use taskq_tests::load::Load;
-use taskq_tests::{FakeWorker, Ledger, Seed, Setup, procs, spec, wait};
+use taskq_tests::{FakeWorker, Ledger, Seed, Setup, notes, procs, spec, wait};
 
 const CYCLES: usize = 60;
 
@@ -19,8 +19,9 @@ fn tasks_of_killed_workers_run_elsewhere_and_leave_nothing_behind() {
     let mark = std::process::id().to_string();
     let mut cluster = Setup::new().tolerate("worker").tolerate("coordinator").start();
     let ledger = Ledger::new(cluster.folder());
+    // Each runs commands, and calls on every runtime.
     for _ in 0..3 {
-        cluster.worker(4);
+        cluster.worker_of(&notes::program(), 4, &[]);
     }
 
     let (start, end) = (ledger.note("start"), ledger.note("end"));
@@ -28,7 +29,13 @@ fn tasks_of_killed_workers_run_elsewhere_and_leave_nothing_behind() {
     let marked = mark.clone();
     // A task with a tree of processes, one of them in a session of its own. The lock is held by the whole tree: if a
     // former attempt were alive, the next one would exit with 99.
+    let called = ledger.clone();
     let job = move |seed: &mut Seed| {
+        if seed.once_in(2) {
+            let mut calls = notes::job(Some(&called), seed.number(1, 400), 10, seed);
+            calls.crash_limit = 1_000;
+            return vec![calls];
+        }
         let sleep = format!("0.{:03}", seed.number(1, 400));
         let script = format!(
             "flock -n -E 99 {folder}/lock.$TASKQ_JOB.$TASKQ_TASK sh -c \
@@ -50,12 +57,12 @@ fn tasks_of_killed_workers_run_elsewhere_and_leave_nothing_behind() {
         let below = procs::descendants(pid);
         cluster.worker_at(victim).kill();
         wait::holds("nothing of the killed worker is left", || below.iter().all(|process| !process.lives()));
-        cluster.restart_worker(victim, 4, &[]);
+        cluster.restart_worker_of(victim, &notes::program(), 4, &[]);
     }
 
     let acked = load.stop();
     let api = cluster.api();
-    let mut losses = 0;
+    let (mut losses, mut lost_calls) = (0, 0);
     for (id, tasks) in &acked {
         let job = api.ended(*id);
         assert_eq!(job.state, pb::State::Succeeded as i32, "{job:?}\n{:?}", api.tasks(*id));
@@ -72,12 +79,16 @@ fn tasks_of_killed_workers_run_elsewhere_and_leave_nothing_behind() {
                 assert_eq!(earlier.kind, Kind::WorkerLost as i32, "only losses come before: {task:?}");
                 assert!(earlier.worker.starts_with('w'), "the loss names its worker: {earlier:?}");
             }
+            if job.spec.as_ref().is_some_and(|spec| spec.call.is_some()) {
+                notes::check(&api, &task, 10);
+                lost_calls += task.earlier.len();
+            }
             losses += task.earlier.len();
         }
     }
     wait::holds("no process of any task is left", || procs::marked(MARK, &mark).is_empty());
-    println!("{CYCLES} kills, {} jobs, {losses} attempts lost", acked.len());
-    assert!(losses > 10, "the kills struck running tasks: {losses} losses");
+    println!("{CYCLES} kills, {} jobs, {losses} attempts lost, {lost_calls} of them calls", acked.len());
+    assert!(losses > 10 && lost_calls > 5, "the kills struck running tasks: {losses} losses");
 }
 
 #[test]

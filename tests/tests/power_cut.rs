@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use taskq_proto::v1 as pb;
 use taskq_tests::load::{Acked, Load};
-use taskq_tests::{Api, Cluster, Disk, Seed, Setup, need, procs, spec, wait};
+use taskq_tests::{Api, Cluster, Disk, Seed, Setup, need, notes, procs, spec, wait};
 
 const CUTS: usize = 100;
 
@@ -20,6 +20,8 @@ struct Told {
     acked: Acked,
     /// Terminal states that a client has seen.
     ends: BTreeMap<u64, i32>,
+    /// Calls that have ended, as a client was told.
+    calls: Vec<pb::Task>,
 }
 
 #[test]
@@ -28,7 +30,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         return;
     }
     let mut seed = Seed::new("power_cut");
-    let (mut cuts, mut compared) = (0, 0);
+    let (mut cuts, mut compared, mut values) = (0, 0, 0);
     while cuts < CUTS {
         let under = UnderLoad::start(&[], &mut seed);
         for _ in 0..CUTS_PER_DISK {
@@ -37,12 +39,13 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
                 .unwrap_or_else(|said| panic!("cut {cuts}: it does not open:\n{said}"));
             assert!(lost.is_empty(), "cut {cuts}: {} of {} are lost: {lost:?}", lost.len(), told.acked.len());
             compared += told.acked.len();
+            values += told.calls.len();
             cuts += 1;
         }
         under.stop();
     }
-    println!("{cuts} power cuts, {compared} acknowledged jobs looked for, none lost");
-    assert!(compared > CUTS * 10, "the load was real: {compared}");
+    println!("{cuts} power cuts, {compared} acknowledged jobs and {values} values looked for, none lost");
+    assert!(compared > CUTS * 10 && values > CUTS, "the load was real: {compared}");
 }
 
 /// A store that is just being made: whatever a cut leaves of it, the next start serves.
@@ -105,8 +108,13 @@ impl UnderLoad {
         let disk = Disk::ext4(128);
         let mut cluster =
             Setup::new().data(&disk.folder().join("data")).flags(flags).tolerate("sync").start();
-        cluster.worker(2);
+        cluster.worker_of(&notes::program(), 2, &[]);
         let job = |seed: &mut Seed| {
+            if seed.once_in(3) {
+                // Half of the values are too long for their outcomes.
+                let bytes = *seed.pick(&[7, 50_000]);
+                return vec![spec::call(*seed.pick(&notes::FUNCTIONS), &notes::argument(None, 0, bytes))];
+            }
             let mut one = spec::command(&["echo", &"x".repeat(seed.number(1, 400) as usize)]);
             one.name = format!("job of {}", seed.number(0, 9));
             match seed.number(1, 5) {
@@ -123,7 +131,11 @@ impl UnderLoad {
     fn cut(&self, seed: &mut Seed) -> (Disk, Told) {
         wait::random_moment(seed.millis(10, 500));
         let api = self.cluster.api();
-        let ends = recent_ends(&api);
+        let ended = recent_ends(&api);
+        let ends = ended.iter().map(|job| (job.id, job.state)).collect();
+        let called = |job: &&pb::Job| job.spec.as_ref().is_some_and(|spec| spec.call.is_some());
+        let newest = ended.iter().filter(called).take(20);
+        let calls = newest.map(|job| api.task(job.id, 0)).collect();
         let pid =
             rustix::process::Pid::from_raw(self.cluster.server_pid() as i32).expect("the coordinator runs");
         rustix::process::kill_process(pid, Signal::STOP).expect("the coordinator runs");
@@ -132,7 +144,7 @@ impl UnderLoad {
         let acked = self.load.acked();
         let left = self.disk.power_cut();
         rustix::process::kill_process(pid, Signal::CONT).expect("the coordinator runs");
-        (left, Told { acked, ends })
+        (left, Told { acked, ends, calls })
     }
 
     fn stop(self) {
@@ -144,11 +156,10 @@ impl UnderLoad {
 }
 
 /// The newest jobs that have ended, as a client is told.
-fn recent_ends(api: &Api) -> BTreeMap<u64, i32> {
+fn recent_ends(api: &Api) -> Vec<pb::Job> {
     let request = pb::ListRequest { page_size: 200, ..Default::default() };
     let reply = api.call(|mut jobs| async move { jobs.list(request).await }).expect("list before the cut");
-    let ended = reply.jobs.into_iter().filter(|job| spec::is_terminal(job.state));
-    ended.map(|job| (job.id, job.state)).collect()
+    reply.jobs.into_iter().filter(|job| spec::is_terminal(job.state)).collect()
 }
 
 /// Opens what a cut left with a new coordinator. The ids that were told and are not there (as they were told), or what
@@ -166,10 +177,17 @@ fn survivors(left: &Disk, told: &Told) -> Result<Vec<u64>, String> {
         .collect();
     let absent = told.acked.keys().filter(|id| !states.contains_key(id)).copied();
     let changed = told.ends.iter().filter(|(id, state)| states.get(id) != Some(state)).map(|(id, _)| *id);
-    let lost = absent.chain(changed).collect();
+    let other = told.calls.iter().filter(|before| !same_value(&api, before)).map(|call| call.job_id);
+    let lost = absent.chain(changed).chain(other).collect();
     assert_eq!(blobs(&data), 0, "the store must never write a blob file");
     cluster.kill_server();
     Ok(lost)
+}
+
+/// Whether the outcome of a call is as it was told, and its value is there.
+fn same_value(api: &Api, before: &pb::Task) -> bool {
+    let same = api.tasks(before.job_id).is_ok_and(|tasks| tasks == std::slice::from_ref(before));
+    same && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| notes::value(api, before))).is_ok()
 }
 
 fn blobs(data: &Path) -> usize {

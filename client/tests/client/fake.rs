@@ -36,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) logs: Flow<LogsRequest, LogChunk>,
     pub(crate) watch: Flow<WatchRequest, Job>,
     pub(crate) cancel: Unary<ActRequest, ActReply>,
+    pub(crate) download: Flow<Blob, DownloadChunk>,
+    pub(crate) ends: Flow<Streaming<EndsRequest>, EndsReply>,
 }
 
 struct Fake {
@@ -81,6 +83,8 @@ impl Jobs for Fake {
     type ResultsStream = Boxed<ResultBatch>;
     type LogsStream = Boxed<LogChunk>;
     type WatchStream = Boxed<Job>;
+    type DownloadStream = Boxed<DownloadChunk>;
+    type EndsStream = Boxed<EndsReply>;
 
     async fn submit(&self, r: Request<SubmitRequest>) -> Result<Response<SubmitReply>, Status> {
         self.unary("submit", &self.script.submit, r.into_inner())
@@ -120,6 +124,12 @@ impl Jobs for Fake {
     }
     async fn watch(&self, r: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         self.flow("watch", &self.script.watch, r.into_inner())
+    }
+    async fn download(&self, r: Request<Blob>) -> Result<Response<Self::DownloadStream>, Status> {
+        self.flow("download", &self.script.download, r.into_inner())
+    }
+    async fn ends(&self, r: Request<Streaming<EndsRequest>>) -> Result<Response<Self::EndsStream>, Status> {
+        self.flow("ends", &self.script.ends, r.into_inner())
     }
     async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainReply>, Status> {
         Err(Status::unimplemented("explain"))

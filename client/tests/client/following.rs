@@ -8,7 +8,7 @@ use taskq_client::{Kind, LogsQuery, Results, ResultsQuery};
 use taskq_proto::v1::{Job, ListReply, ListTasksReply, ListTasksRequest, ResultBatch, ResultsRequest};
 use tonic::Status;
 
-const FOLLOW: ResultsQuery = ResultsQuery { cursor: 0, with_output: true, follow: true };
+const FOLLOW: ResultsQuery = ResultsQuery { cursor: 0, with_output: true, with_values: false, follow: true };
 
 fn batch(tasks: std::ops::Range<u32>, complete: bool) -> ResultBatch {
     let cursor = u64::from(tasks.end);

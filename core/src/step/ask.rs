@@ -66,6 +66,7 @@ pub(crate) fn job_view(state: &State, now: Now, id: JobId) -> JobView {
         rerun_of: array.and_then(|array| array.rerun_of),
         revision: array.map_or(0, |array| array.changes),
         reason,
+        progress: array.and_then(|array| array.progress()).map(|(index, progress)| (index, progress.clone())),
     }
 }
 
@@ -122,6 +123,7 @@ fn tasks(state: &State, id: JobId, from: u32, limit: usize) -> Reply {
 
 fn task_view(state: &State, job: &Job, index: u32, queued: Phase) -> TaskView {
     let element = job.array.as_ref().map_or(Element::Fresh, |array| array.element(index, job.total));
+    let mut progress = None;
     let (phase, attempt, worker) = match element {
         Element::Absent | Element::Fresh => (queued, Attempt(0), None),
         Element::Ended(end) => (Phase::Ended(end), Attempt(0), None),
@@ -130,11 +132,12 @@ fn task_view(state: &State, job: &Job, index: u32, queued: Phase) -> TaskView {
             Stage::Backoff { .. } => (Phase::Backoff, task.recorded, None),
             Stage::Running(run) => {
                 let name = state.workers.get(&run.worker).map(|worker| worker.hello.name.clone());
+                progress = run.progress.as_deref().cloned();
                 (Phase::Running, run.attempt, name)
             }
         },
     };
-    TaskView { index, phase, attempt, worker }
+    TaskView { index, phase, attempt, worker, progress }
 }
 
 fn workers(state: &State, now: Now, name: Option<&str>) -> Vec<WorkerView> {
@@ -155,6 +158,11 @@ fn expected_view(id: WorkerId, name: Arc<str>) -> WorkerView {
         slots: 0,
         named: BTreeMap::new(),
         labels: BTreeMap::new(),
+        async_slots: 0,
+        functions: BTreeMap::new(),
+        commands: true,
+        address: Arc::from(""),
+        busy: 0,
         status: WorkerStatus::Expected,
         running: 0,
         waiting: 0,
@@ -183,6 +191,11 @@ pub(crate) fn worker_view(state: &State, now: Now, id: WorkerId) -> Option<Worke
         slots: worker.hello.slots,
         named: worker.hello.named.clone(),
         labels: worker.hello.labels.clone(),
+        async_slots: worker.hello.async_slots,
+        functions: worker.hello.functions.clone(),
+        commands: worker.hello.commands,
+        address: worker.hello.address.clone(),
+        busy: worker.busy(),
         status,
         running: small(worker.held() - worker.waiting()),
         waiting: small(worker.waiting()),

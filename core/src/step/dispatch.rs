@@ -68,7 +68,7 @@ fn unit_of(task: TaskId, run: &Run) -> Unit {
 
 fn fill_stirred(state: &mut State, now: Now, picks: &mut u32, units: &mut Units, out: &mut Outcome) {
     while let Some(id) = state.stirred.first().copied() {
-        while *picks > 0 && serve(state, now, id, None, units, out) {
+        while *picks > 0 && serve(state, now, id, false, units, out) {
             *picks -= 1;
         }
         if *picks == 0 {
@@ -86,10 +86,9 @@ fn sweep(state: &mut State, now: Now, picks: &mut u32, units: &mut Units, out: &
         if *picks == 0 {
             return;
         }
-        let others = state.room.len() > 1;
-        let share = if others { u64::try_from((free + 1) / 2).unwrap_or(0).max(1) } else { u64::MAX };
+        let shared = state.room.len() > 1;
         let wanted = state.workers.get(&id).is_some_and(|worker| wants(state, worker));
-        if wanted && serve(state, now, id, Some(share), units, out) {
+        if wanted && serve(state, now, id, shared, units, out) {
             *picks -= 1;
             from = Bound::Included((Reverse(free), id));
         } else {
@@ -112,7 +111,7 @@ fn serve(
     state: &mut State,
     now: Now,
     id: WorkerId,
-    share: Option<u64>,
+    shared: bool,
     units: &mut Units,
     out: &mut Outcome,
 ) -> bool {
@@ -126,7 +125,7 @@ fn serve(
         }
     }
     let Some((class, job)) = chosen else { return false };
-    let many = room_for(state, worker, class, job, share);
+    let many = room_for(state, worker, class, job, shared);
     let given = hand_out(state, now, session, id, (class, job, many), units, out);
     assert!(given > 0, "a job in the ready order has something to start");
     true
@@ -167,15 +166,12 @@ fn now_or_ahead(state: &State, worker: &Worker, class: ClassId, job: JobId) -> u
     let entry = state.policies.get(known.policy);
     let shape = state.ready.shape(class);
     let first = TaskId { job, index: 0 };
-    let at_once = if worker.goes_first(entry.policy.priority, first) { worker.free_for(shape) } else { 0 };
-    let many = if at_once > 0 { at_once } else { worker.ahead(entry.policy.priority, entry.average_us) };
-    many.min(worker.window_left())
+    worker.now_or_ahead(entry.policy.priority, first, shape, entry.average_us)
 }
 
-fn room_for(state: &State, worker: &Worker, class: ClassId, job: JobId, share: Option<u64>) -> u32 {
+fn room_for(state: &State, worker: &Worker, class: ClassId, job: JobId, shared: bool) -> u32 {
     let Some(known) = state.jobs.get(job) else { return 0 };
-    let slots = u64::from(state.ready.shape(class).slots.max(1));
-    let share = share.map_or(u32::MAX, |share| u32::try_from((share / slots).max(1)).unwrap_or(u32::MAX));
+    let share = if shared { worker.share(state.ready.shape(class)) } else { u32::MAX };
     let parallel = state.policies.get(known.policy).policy.max_parallel;
     let parallel = parallel.map_or(u32::MAX, |most| most.saturating_sub(known.counts().running));
     now_or_ahead(state, worker, class, job).min(share).min(parallel)
@@ -195,7 +191,7 @@ fn hand_out(
         let Some((task, attempt)) = next_attempt(state, job, out) else { break };
         let policy = state.jobs.get(job).map(|job| state.policies.get(job.policy).policy.clone());
         let overdue = policy.and_then(|policy| state.config.backstop(now.mono, &policy));
-        let run = Run { worker, attempt, epoch: state.config.epoch, started: false, overdue };
+        let run = Run { worker, attempt, epoch: state.config.epoch, started: false, overdue, progress: None };
         units.add(session, task, &run);
         state.enter_running(task, run);
         given += 1;

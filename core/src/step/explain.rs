@@ -4,7 +4,7 @@ use crate::{
     array::{Element, Stage},
     effect::{Lack, Reason, Rejection, Reply},
     id::{JobId, Now},
-    job::{Phase, Shape},
+    job::{Phase, Shape, SlotKind},
     state::{Job, State},
     step::ask,
     worker::Worker,
@@ -99,6 +99,11 @@ fn held_back(state: &State, job: &Job) -> Vec<Reason> {
 
 fn fit_reason(state: &State, shape: &Shape) -> Option<Reason> {
     let taking = || state.workers.values().filter(|worker| worker.is_taking());
+    if let Some(function) = &shape.function
+        && !taking().any(|worker| worker.hello.functions.contains_key(function))
+    {
+        return Some(Reason::NoFunction(function.clone()));
+    }
     if taking().next().is_none() {
         return Some(Reason::NoWorkers);
     }
@@ -113,9 +118,14 @@ fn fit_reason(state: &State, shape: &Shape) -> Option<Reason> {
 /// Each thing that no worker offers enough of.
 fn lacks(workers: &[&Worker], shape: &Shape) -> Vec<Lack> {
     let mut lacks = Vec::new();
-    let most = workers.iter().map(|worker| worker.hello.slots).max().unwrap_or(0);
-    if most < shape.slots {
-        lacks.push(Lack::Slots { wanted: shape.slots, most });
+    let wanted = shape.slots;
+    let runs = || workers.iter().filter_map(|worker| Some((worker, worker.slot_kind(shape)?)));
+    let most = |kind| runs().filter(|(_, its)| *its == kind).map(|(worker, _)| worker.offers(kind)).max();
+    match (most(SlotKind::Plain), most(SlotKind::Async)) {
+        (None, None) => lacks.push(Lack::Commands),
+        (plain, r#async) if plain.max(r#async).unwrap_or(0) >= wanted => {}
+        (None, Some(most)) => lacks.push(Lack::AsyncSlots { wanted, most }),
+        (Some(most), _) => lacks.push(Lack::Slots { wanted, most }),
     }
     for (name, wanted) in &shape.named {
         let most =

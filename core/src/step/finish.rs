@@ -23,6 +23,7 @@ pub(crate) struct End {
     pub(crate) verdict: Verdict,
     pub(crate) wall_us: u64,
     pub(crate) detail: Bytes,
+    pub(crate) blob: Option<Box<[u8; 32]>>,
     pub(crate) last_output: Vec<LastOutput>,
     pub(crate) worker: WorkerId,
     pub(crate) name: Arc<str>,
@@ -53,9 +54,9 @@ pub(crate) fn finished(state: &mut State, now: Now, lease: Lease, end: End, out:
     let next = match end.verdict {
         Verdict::Succeeded => Next::Ends(job::End::Succeeded),
         _ if cancelling => Next::Ends(job::End::Cancelled),
-        Verdict::Failed { exit_code } => {
+        Verdict::Failed { exit_code, fatal } => {
             let failures = failures + 1;
-            if !tripped && may_retry(&policy, failures, exit_code) {
+            if !tripped && !fatal && may_retry(&policy, failures, exit_code) {
                 let delay = retry::delay(&policy.retry, failures, id, lease.attempt);
                 Next::Waits { failures, losses, delay, avoid: None }
             } else {
@@ -68,14 +69,14 @@ pub(crate) fn finished(state: &mut State, now: Now, lease: Lease, end: End, out:
         Verdict::Cancelled => uncharged(None),
         Verdict::Rejected => uncharged(Some(end.worker)),
     };
-    let (attempt, worker, detail) = (lease.attempt, Some(end.name), end.detail);
+    let (attempt, worker, detail, blob) = (lease.attempt, Some(end.name), end.detail, end.blob);
     match next {
         Next::Ends(end) => {
             state.end(
                 now,
                 id.job,
                 RoaringBitmap::from([id.index]),
-                Ending { end, attempt, detail, worker },
+                Ending { end, attempt, detail, blob, worker },
                 out,
             );
         }
@@ -102,7 +103,7 @@ pub(crate) fn give_back(state: &mut State, now: Now, id: TaskId, out: &mut Outco
     let worker = state.workers.get(&run.worker).map(|worker| worker.hello.name.clone());
     let detail = Bytes::new();
     if cancelling {
-        let ending = Ending { end: job::End::Cancelled, attempt, detail, worker };
+        let ending = Ending { end: job::End::Cancelled, attempt, detail, blob: None, worker };
         state.end(now, id.job, RoaringBitmap::from([id.index]), ending, out);
     } else {
         state.ebb(now, id, Ebb { attempt, failures, losses, delay: Millis(0), detail, worker, avoid }, out);

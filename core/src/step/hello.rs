@@ -172,7 +172,8 @@ fn adopt(state: &mut State, now: Now, worker: WorkerId, lease: &Lease) -> bool {
         return false;
     }
     let overdue = state.config.backstop(now.mono, &state.policies.get(job.policy).policy);
-    let run = Run { worker, attempt: lease.attempt, epoch: lease.epoch, started: false, overdue };
+    let run =
+        Run { worker, attempt: lease.attempt, epoch: lease.epoch, started: false, overdue, progress: None };
     state.enter_running(id, run);
     state.array(id.job).started.get_or_insert(now.wall);
     state.settle(id.job);

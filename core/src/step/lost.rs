@@ -98,7 +98,7 @@ pub(crate) fn lose_task(state: &mut State, now: Now, id: TaskId, executes: bool,
     };
     match end {
         Some(end) => {
-            let ending = Ending { end, attempt, detail, worker };
+            let ending = Ending { end, attempt, detail, blob: None, worker };
             state.end(now, id.job, RoaringBitmap::from([id.index]), ending, out);
         }
         None => {

@@ -54,6 +54,9 @@ fn accept(state: &mut State, now: Now, id: WorkerId, report: Report, out: &mut O
     let lease = report.lease;
     match report.what {
         ReportKind::Started => started(state, now, lease),
+        ReportKind::Progress(progress) => {
+            state.array(lease.task.job).set_progress(lease.task.index, progress)
+        }
         ReportKind::Output { stream, offset, data } => out.writes.push(Write::Output {
             task: lease.task,
             attempt: lease.attempt,
@@ -62,13 +65,13 @@ fn accept(state: &mut State, now: Now, id: WorkerId, report: Report, out: &mut O
             data,
             worker: name,
         }),
-        ReportKind::Ended { verdict, wall_us, detail, last_output } => {
+        ReportKind::Ended { verdict, wall_us, detail, blob, last_output } => {
             worker.accept(lease);
             finish::finished(
                 state,
                 now,
                 lease,
-                finish::End { verdict, wall_us, detail, last_output, worker: id, name },
+                finish::End { verdict, wall_us, detail, blob, last_output, worker: id, name },
                 out,
             );
         }

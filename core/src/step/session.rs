@@ -34,6 +34,15 @@ pub(crate) fn heartbeat(
     out.effects.push(Effect::Committed { session, seq });
 }
 
+/// Slots whose functions go on without their tasks; those that came back can be used again.
+pub(crate) fn busy(state: &mut State, now: Now, session: SessionId, plain: u32, r#async: u32) {
+    let Some(id) = hear(state, now, session) else { return };
+    if state.workers.get_mut(&id).is_some_and(|worker| worker.set_busy(plain, r#async)) {
+        state.stirred.insert(id);
+        state.stir(id);
+    }
+}
+
 /// A drained worker leaves. What it still holds goes back uncharged.
 pub(crate) fn goodbye(state: &mut State, now: Now, session: SessionId, seq: u64, out: &mut Outcome) {
     let Some(id) = hear(state, now, session) else { return };

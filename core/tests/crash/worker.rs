@@ -9,9 +9,9 @@ use std::{
 use bytes::Bytes;
 use taskq_core::{
     effect::{Effect, Unit},
-    event::{Event, Report, ReportKind, Verdict, WorkerHello},
+    event::{Event, Progress, Report, ReportKind, Verdict, WorkerHello},
     id::{Lease, SessionId, TaskId, Timestamp, WorkerId},
-    job::Policy,
+    job::{Policy, Runtime, SlotKind},
 };
 
 use crate::{audit::Audit, rng::Rng};
@@ -20,6 +20,11 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) name: Arc<str>,
     slots: u32,
+    async_slots: u32,
+    /// Of `slots`, how many threads go on without a task.
+    busy: u32,
+    /// It is to be said.
+    busy_changed: bool,
     window: u32,
     pub(crate) link: Link,
     holds: BTreeMap<Lease, Hold>,
@@ -55,11 +60,15 @@ enum Hold {
 impl Worker {
     pub(crate) fn new(id: WorkerId, name: &str, rng: &mut Rng, now: Timestamp) -> Worker {
         let slots = 2 + rng.below(2) as u32;
-        let window = slots + rng.below(4) as u32;
+        let async_slots = 2 + rng.below(3) as u32;
+        let window = slots + async_slots + rng.below(4) as u32;
         Worker {
             id,
             name: Arc::from(name),
             slots,
+            async_slots,
+            busy: 0,
+            busy_changed: false,
             window,
             link: Link::Down,
             holds: BTreeMap::new(),
@@ -76,7 +85,8 @@ impl Worker {
     /// Big enough for anything.
     pub(crate) fn widen(&mut self) {
         self.slots = 3;
-        self.window = 6;
+        self.async_slots = 4;
+        self.window = 10;
     }
 
     pub(crate) fn connect(&mut self, session: SessionId) {
@@ -89,6 +99,7 @@ impl Worker {
         }
         self.seq = 1;
         self.left = false;
+        self.busy_changed = false;
         let hello = WorkerHello {
             id: self.id,
             name: self.name.clone(),
@@ -97,6 +108,15 @@ impl Worker {
             slots: self.slots,
             named: BTreeMap::new(),
             labels: BTreeMap::new(),
+            async_slots: self.async_slots,
+            busy: self.busy,
+            async_busy: 0,
+            functions: BTreeMap::from([
+                (Arc::from("work"), Runtime::Threads),
+                (Arc::from("wait"), Runtime::Async),
+            ]),
+            commands: true,
+            address: Arc::from("a"),
             window: self.window,
             held: held.into_iter().collect(),
             draining: self.draining,
@@ -172,15 +192,32 @@ impl Worker {
         policies: &BTreeMap<taskq_core::id::JobId, Arc<Policy>>,
         audit: &mut Audit,
     ) {
+        for kind in [SlotKind::Plain, SlotKind::Async] {
+            self.start_one(kind, policies, audit);
+        }
+    }
+
+    fn start_one(
+        &mut self,
+        kind: SlotKind,
+        policies: &BTreeMap<taskq_core::id::JobId, Arc<Policy>>,
+        audit: &mut Audit,
+    ) {
         let policy = |lease: &Lease| &policies[&lease.task.job];
-        let running = self.holds.iter().filter(|(_, hold)| **hold == Hold::Running);
-        let used: u32 = running.map(|(lease, _)| policy(lease).shape.slots).sum();
-        assert!(used <= self.slots, "more runs than there are slots");
-        let waiting = self.holds.iter().filter(|(_, hold)| **hold == Hold::Waiting).map(|(lease, _)| *lease);
-        let Some(next) = waiting.min_by_key(|lease| (Reverse(policy(lease).priority), lease.task)) else {
-            return;
+        let here = |lease: &&Lease| kind_of(policy(lease)) == kind;
+        let of = |hold: Hold| {
+            let holds = self.holds.iter().filter(move |(_, its)| **its == hold);
+            holds.map(|(lease, _)| lease).filter(here)
         };
-        if used + policy(&next).shape.slots > self.slots || self.cancels.contains(&next) {
+        let (slots, busy) = match kind {
+            SlotKind::Plain => (self.slots, self.busy),
+            SlotKind::Async => (self.async_slots, 0),
+        };
+        let used: u32 = of(Hold::Running).map(|lease| policy(lease).shape.slots).sum();
+        assert!(used + busy <= slots, "more runs than there are slots");
+        let next = of(Hold::Waiting).min_by_key(|lease| (Reverse(policy(lease).priority), lease.task));
+        let Some(next) = next.copied() else { return };
+        if used + busy + policy(&next).shape.slots > slots || self.cancels.contains(&next) {
             return;
         }
         self.holds.insert(next, Hold::Running);
@@ -189,7 +226,17 @@ impl Worker {
     }
 
     /// Something that runs ends, or something that is to be cancelled is.
-    pub(crate) fn finish(&mut self, rng: &mut Rng, calm: bool) {
+    pub(crate) fn finish(
+        &mut self,
+        rng: &mut Rng,
+        policies: &BTreeMap<taskq_core::id::JobId, Arc<Policy>>,
+        calm: bool,
+    ) {
+        // A function that nobody waits for any more returns.
+        if self.busy > 0 && (calm || rng.one_in(4)) {
+            self.busy -= 1;
+            self.busy_changed = true;
+        }
         // Somebody sent it home; the coordinator hears of it with the next heartbeat.
         self.draining |= !calm && rng.one_in(200);
         let leases: Vec<Lease> = self.holds.keys().copied().collect();
@@ -209,8 +256,8 @@ impl Worker {
             (true, false) => match rng.below(16) {
                 0 => Verdict::Rejected,
                 1 => Verdict::Lost,
-                2 => Verdict::Failed { exit_code: 1 },
-                3 => Verdict::Failed { exit_code: 2 },
+                2 => Verdict::Failed { exit_code: 1, fatal: false },
+                3 => Verdict::Failed { exit_code: 2, fatal: rng.one_in(2) },
                 _ => Verdict::Succeeded,
             },
         };
@@ -218,12 +265,25 @@ impl Worker {
             let stream = taskq_core::event::Stream::Stdout;
             self.say(lease, ReportKind::Output { stream, offset: 0, data: Bytes::from_static(b"x") });
         }
+        if running && rng.one_in(3) {
+            let progress = Progress { fraction: 0.5, note: Arc::from("half") };
+            self.say(lease, ReportKind::Progress(progress));
+        }
+        let policy = &policies[&lease.task.job];
+        if running
+            && verdict == Verdict::Cancelled
+            && policy.shape.function.as_deref() == Some("work")
+            && rng.one_in(2)
+        {
+            self.busy += policy.shape.slots;
+            self.busy_changed = true;
+        }
         self.holds.remove(&lease);
         self.cancels.remove(&lease);
         let wall_us = rng.below(2_000_000);
         self.say(
             lease,
-            ReportKind::Ended { verdict, wall_us, detail: Bytes::from_static(b"d"), last_output: vec![] },
+            ReportKind::Ended { verdict, wall_us, detail: Bytes::from_static(b"d"), blob: None, last_output: vec![] },
         );
     }
 
@@ -235,6 +295,9 @@ impl Worker {
     pub(crate) fn flush(&mut self) {
         let Link::Up { session, welcome: true, up, .. } = &mut self.link else { return };
         let mut reports = Vec::new();
+        if std::mem::take(&mut self.busy_changed) {
+            up.push_back(Event::Busy { session: *session, plain: self.busy, r#async: 0 });
+        }
         self.seq += 1;
         for (report, sent) in self.unconfirmed.iter_mut().filter(|(_, sent)| sent.is_none()) {
             *sent = Some(self.seq);
@@ -259,6 +322,10 @@ impl Worker {
             up.push_back(Event::Goodbye { session: *session, seq: self.seq });
         }
     }
+}
+
+fn kind_of(policy: &Policy) -> SlotKind {
+    if policy.shape.function.as_deref() == Some("wait") { SlotKind::Async } else { SlotKind::Plain }
 }
 
 fn is_end(report: &Report) -> bool {

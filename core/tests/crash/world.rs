@@ -28,6 +28,8 @@ use crate::{
 const LEASE: u64 = 100;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const QUEUES: [&str; 2] = ["red", "blue"];
+/// What jobs are: commands, calls on threads, calls on the event loop.
+const FUNCTIONS: [Option<&str>; 4] = [None, None, Some("work"), Some("wait")];
 
 pub(crate) struct World {
     rng: Rng,
@@ -113,7 +115,9 @@ impl World {
             14..=16 => self.work(),
             17..=19 => self.uplink(),
             20..=22 => self.with_worker(|worker, world| worker.start(&world.policies, &mut world.audit)),
-            23..=25 => self.with_worker(|worker, world| worker.finish(&mut world.rng, world.calm)),
+            23..=25 => {
+                self.with_worker(|worker, world| worker.finish(&mut world.rng, &world.policies, world.calm))
+            }
             26 | 27 => self.connect(),
             28 => self.disconnect(),
             29 => self.pass_time(),

@@ -6,13 +6,16 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 use taskq_core::{
     Config, Restore, State,
-    effect::{Effect, Outcome, Reply, Write},
-    event::{Act, Event, LastOutput, Question, QueueAct, Report, ReportKind, Stream, Verdict, WorkerHello},
+    effect::{Effect, Outcome, Reply, WorkerView, Write},
+    event::{
+        Act, Event, LastOutput, Progress, Question, QueueAct, Report, ReportKind, Stream, Verdict,
+        WorkerHello,
+    },
     id::{
         Attempt, Epoch, JobId, Lease, Millis, Now, RequestId, SessionId, TaskId, Timestamp, WallTime,
         WorkerId,
     },
-    job::{CRASH_LIMIT, Key, NewJob, Policy, Retry, Shape},
+    job::{CRASH_LIMIT, Key, NewJob, Policy, Retry, Runtime, Shape},
 };
 
 pub(crate) struct Script {
@@ -112,10 +115,16 @@ impl Script {
             "job" => ask(Question::Job(job)),
             "explain" => ask(Question::Explain(job, words.get("task"))),
             "stats" => ask(Question::Stats),
+            "workers" => ask(Question::Workers(None)),
             "hello" => self.hello(&worker, words),
             "cut" => Event::Disconnected { session: self.workers[&worker].0 },
             "bury" => Event::Bury { request, worker: self.workers[&worker].1 },
             "drain" => Event::Drain { request, name: Arc::from(worker.as_str()) },
+            "busy" => Event::Busy {
+                session: self.workers[&worker].0,
+                plain: words.or("plain", 0),
+                r#async: words.or("async", 0),
+            },
             "goodbye" => Event::Goodbye { session: self.workers[&worker].0, seq: self.next_seq() },
             "beat" => Event::Heartbeat {
                 session: self.workers[&worker].0,
@@ -157,7 +166,13 @@ impl Script {
                     .map(|zone| (Arc::from("zone"), Arc::from(zone.as_str())))
                     .into_iter()
                     .collect(),
-                window: words.or("window", slots),
+                async_slots: words.or("async", 0),
+                busy: words.or("busy", 0),
+                async_busy: 0,
+                functions: words.0.get("functions").map(|text| functions(text)).unwrap_or_default(),
+                commands: !words.has("nocommands"),
+                address: Arc::from("127.0.0.1"),
+                window: words.or("window", slots + words.or("async", 0)),
                 held: words
                     .0
                     .get("held")
@@ -176,6 +191,7 @@ impl Script {
             verdict,
             wall_us: words.or("us", 2_000_000),
             detail: Bytes::from_static(b"outcome"),
+            blob: None,
             last_output: match words.get("said") {
                 Some(text) => vec![last_words(text)],
                 None => Vec::new(),
@@ -184,11 +200,15 @@ impl Script {
         let what = match verb {
             "start" => ReportKind::Started,
             "ok" => ended(Verdict::Succeeded),
-            "fail" => ended(Verdict::Failed { exit_code: words.or("code", 1) }),
+            "fail" => ended(Verdict::Failed { exit_code: words.or("code", 1), fatal: words.has("fatal") }),
             "killed" => ended(Verdict::Cancelled),
             "reject" => ended(Verdict::Rejected),
             "crash" => ended(Verdict::Lost),
             "return" => ReportKind::Returned,
+            "progress" => ReportKind::Progress(Progress {
+                fraction: words.or("fraction", 0.5),
+                note: Arc::from(words.or("note", String::new())),
+            }),
             other => panic!("no such command: {other}"),
         };
         let seq = self.next_seq();
@@ -286,6 +306,7 @@ fn new_job(words: &Words) -> NewJob {
         queue: Arc::from(words.or("queue", "q".to_owned())),
         priority: words.or("priority", 0),
         shape: Shape {
+            function: words.0.get("call").map(|name| Arc::from(name.as_str())),
             slots: words.or("slots", 1),
             named: words.get("gpu").map(|gpus| (Arc::from("gpu"), gpus)).into_iter().collect(),
             labels: words
@@ -318,6 +339,17 @@ fn new_job(words: &Words) -> NewJob {
         rerun_of: words.get("rerun").map(JobId),
         spec: Bytes::new(),
     }
+}
+
+/// `fib,wait/async`
+fn functions(text: &str) -> BTreeMap<Arc<str>, Runtime> {
+    let one = |text: &str| match text.split_once('/') {
+        Some((name, "async")) => (Arc::from(name), Runtime::Async),
+        Some((name, "process")) => (Arc::from(name), Runtime::Process),
+        Some((name, other)) => panic!("{name} on {other}?"),
+        None => (Arc::from(text), Runtime::Threads),
+    };
+    text.split(',').map(one).collect()
 }
 
 /// `1-3,5`
@@ -411,8 +443,12 @@ fn reply_line(reply: &Reply) -> String {
         Reply::Job(job) => {
             let counts = job.counts;
             let reason = job.reason.as_ref().map(|reason| format!(" because {reason:?}")).unwrap_or_default();
+            let progress = job.progress.as_ref();
+            let progress = progress
+                .map(|(task, at)| format!(", task {task} is at {} {}", at.fraction, at.note))
+                .unwrap_or_default();
             format!(
-                "reply: job {} {:?}, {} of {} ended{reason}",
+                "reply: job {} {:?}, {} of {} ended{progress}{reason}",
                 job.id,
                 job.phase,
                 counts.ended(),
@@ -425,7 +461,9 @@ fn reply_line(reply: &Reply) -> String {
             stats.queued, stats.running, stats.backoff, stats.ended, stats.stale
         ),
         Reply::Workers(workers) => {
-            let workers: Vec<String> = workers.iter().map(|w| format!("{} {:?}", w.name, w.status)).collect();
+            let busy = |many: u32| if many > 0 { format!(" busy {many}") } else { String::new() };
+            let worker = |w: &WorkerView| format!("{} {:?}{}", w.name, w.status, busy(w.busy));
+            let workers: Vec<String> = workers.iter().map(worker).collect();
             format!("reply: {}", workers.join(", "))
         }
         Reply::Buried(tasks) => format!("reply: buried with {tasks} tasks"),

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -41,10 +42,10 @@ pub fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Connection
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // Without room the connection is closed at once; the peer tries again.
                     let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
-                    tokio::spawn(greet(stream, permit, sender.clone()));
+                    tokio::spawn(greet(stream, peer, permit, sender.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -59,6 +60,7 @@ pub fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<Connection
 
 async fn greet(
     mut stream: TcpStream,
+    peer: SocketAddr,
     permit: OwnedSemaphorePermit,
     ready: mpsc::Sender<io::Result<Connection>>,
 ) {
@@ -85,20 +87,27 @@ async fn greet(
     // A socket that is closing refuses options; the server then sees it closed.
     let _set = stream.set_nodelay(true);
     // An error says that the server has ended.
-    let _taken = ready.send(Ok(Connection { stream, replay: 0, _permit: permit })).await;
+    let _taken = ready.send(Ok(Connection { stream, peer, replay: 0, _permit: permit })).await;
 }
+
+/// Who is at the other end: among a request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// A connection whose preface has been read and is played back to the server.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    peer: SocketAddr,
     replay: usize,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = Peer;
+    fn connect_info(&self) -> Peer {
+        Peer(self.peer)
+    }
 }
 
 impl AsyncRead for Connection {

@@ -28,6 +28,8 @@ impl Jobs for Context {
     type ResultsStream = Replies<pb::ResultBatch>;
     type LogsStream = Replies<pb::LogChunk>;
     type WatchStream = Replies<pb::Job>;
+    type EndsStream = Replies<pb::EndsReply>;
+    type DownloadStream = Replies<pb::DownloadChunk>;
 
     async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitReply>, Status> {
         Ok(Response::new(Context::submit(self, request.into_inner()).await?))
@@ -45,6 +47,10 @@ impl Jobs for Context {
         request: Request<Streaming<pb::UploadChunk>>,
     ) -> Result<Response<pb::Blob>, Status> {
         Ok(Response::new(Context::upload(self, request.into_inner()).await?))
+    }
+
+    async fn download(&self, request: Request<pb::Blob>) -> Result<Response<Self::DownloadStream>, Status> {
+        spawn(|out| Context::download(self.clone(), request.into_inner(), out))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::Job>, Status> {
@@ -71,6 +77,13 @@ impl Jobs for Context {
         request: Request<pb::ResultsRequest>,
     ) -> Result<Response<Self::ResultsStream>, Status> {
         spawn(|out| Context::results(self.clone(), request.into_inner(), out))
+    }
+
+    async fn ends(
+        &self,
+        request: Request<Streaming<pb::EndsRequest>>,
+    ) -> Result<Response<Self::EndsStream>, Status> {
+        spawn(|out| Context::ends(self.clone(), request.into_inner(), out))
     }
 
     async fn logs(&self, request: Request<pb::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

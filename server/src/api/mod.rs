@@ -1,7 +1,7 @@
 //! gRPC in front of the coordinator. A method parses, asks, and replies; what is read comes from the store.
 //!
 //! `accept` takes connections, `auth` checks tokens, `jobs` `workers` `admin` are the services, `submit` `read`
-//! `stream` `act` do what `jobs` offers, `convert` and `status` translate.
+//! `stream` `ends` `download` `act` do what `jobs` offers, `convert` and `status` translate.
 
 pub mod accept;
 mod act;
@@ -9,6 +9,8 @@ mod admin;
 mod ask;
 mod auth;
 pub mod convert;
+mod download;
+mod ends;
 mod jobs;
 mod read;
 pub mod room;

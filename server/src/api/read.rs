@@ -12,7 +12,10 @@ use taskq_proto::v1 as pb;
 use super::{
     Context,
     ask::{Explain, Job, Jobs, Live, Tasks, Unsuccessful, Wait},
-    convert::{indices, view},
+    convert::{
+        indices,
+        view::{self, Inline},
+    },
     status::{Failure, Invalid},
 };
 use crate::store::{EndedJob, EndedTask, Lookup, Store, SubmittedRecord};
@@ -262,7 +265,7 @@ impl Filter {
 fn failed_like(store: &dyn Store, id: JobId, text: &str) -> bool {
     let ends = store.ends(id, Rank(0), ERRORS).unwrap_or_default();
     ends.iter().filter(|task| task.end == End::Failed).any(|task| {
-        let outcome = view::outcome(task, true);
+        let outcome = view::outcome(task, Inline::ALL);
         outcome.message.contains(text) || String::from_utf8_lossy(&outcome.stderr).contains(text)
     })
 }
@@ -278,7 +281,7 @@ fn overlay(
     let mut ended = ended.iter().peekable();
     for task in tasks {
         if let Some(end) = ended.next_if(|end| end.index == task.index) {
-            *task = view::ended_task(job, end, true);
+            *task = view::ended_task(job, end, Inline::ALL);
         }
         if history {
             let earlier = store.attempts(TaskId { job, index: task.index })?;
@@ -304,7 +307,7 @@ fn ended_tasks(
     let mut page: Vec<u32> = members.range(from..).take(limit + 1).collect();
     let next = if page.len() > limit { page.pop() } else { None };
     let ended = store.ends_of(job, &page.into_iter().collect(), limit)?;
-    let mut tasks: Vec<_> = ended.iter().map(|task| view::ended_task(job, task, true)).collect();
+    let mut tasks: Vec<_> = ended.iter().map(|task| view::ended_task(job, task, Inline::ALL)).collect();
     overlay(store, job, &mut tasks, &ended, history)?;
     Ok((tasks, next))
 }

@@ -12,7 +12,10 @@ use tonic::Status;
 
 use super::{
     Context,
-    convert::{indices, view},
+    convert::{
+        indices,
+        view::{self, Inline},
+    },
     status::Failure,
 };
 use log::Log;
@@ -36,7 +39,7 @@ impl Context {
         let mut rank = Rank(request.cursor);
         loop {
             changed.mark_unchanged();
-            let with_output = request.with_output;
+            let inline = Inline { output: request.with_output, value: request.with_values };
             let read =
                 self.read(move |store| Ok((store.job_ended(job)?, store.ends(job, rank, BATCH)?))).await;
             let (ended, ends) = match read {
@@ -47,7 +50,7 @@ impl Context {
             let complete = ended.is_some_and(|ended| rank.0 >= u64::from(ended.counts.total()));
             let more = !ends.is_empty();
             if more || complete {
-                let tasks = ends.iter().map(|task| view::ended_task(job, task, with_output)).collect();
+                let tasks = ends.iter().map(|task| view::ended_task(job, task, inline)).collect();
                 let batch = pb::ResultBatch { tasks, cursor: rank.0, complete };
                 if out.send(Ok(batch)).await.is_err() || complete {
                     return;
@@ -158,7 +161,7 @@ impl Context {
     }
 }
 
-async fn fail<T>(out: &Sender<T>, failure: Failure) {
+pub(super) async fn fail<T>(out: &Sender<T>, failure: Failure) {
     // A client that has hung up needs no reason.
     let _sent = out.send(Err(failure.into())).await;
 }

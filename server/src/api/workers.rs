@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use prost::Message as _;
 use taskq_core::{
-    event::Event,
+    event::{Event, Report, ReportKind},
     id::{SessionId, WorkerId},
 };
 use taskq_proto::v1::{
@@ -16,8 +16,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Context,
+    accept::Peer,
     ask::Bury,
-    convert::report,
+    convert::report::{self, Greeter},
     status::{Failure, Invalid},
 };
 use crate::coordinator::{Unanswered, sessions::Outbound};
@@ -38,13 +39,19 @@ impl Workers for Context {
         &self,
         request: Request<Streaming<pb::WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = request.extensions().get::<Peer>().copied();
         let mut incoming = request.into_inner();
-        let hello = first(&mut incoming).await?;
-        let worker = report::hello(hello).map_err(Failure::from)?;
+        let (hello, busy) = first(&mut incoming).await?;
+        let greeter = Greeter {
+            address: peer.map(|peer| peer.0.ip().to_string()).unwrap_or_default(),
+            busy_slots: busy.slots,
+            busy_async: busy.r#async,
+        };
+        let worker = report::hello(hello, greeter).map_err(Failure::from)?;
         let (session, outgoing) = self.handle.sessions.open();
         self.handle.tell(Event::Hello { session, worker }).await.map_err(Failure::from)?;
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(converse(self.clone(), session, incoming, outgoing, sender));
+        tokio::spawn(converse(self.clone(), session, busy, incoming, outgoing, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -57,9 +64,24 @@ impl Workers for Context {
     }
 }
 
-async fn first(incoming: &mut Streaming<pb::WorkerMessage>) -> Result<pb::Hello, Status> {
-    match incoming.message().await?.and_then(|message| message.body) {
-        Some(Body::Hello(hello)) => Ok(hello),
+/// Slots that are busy without a task, as a message says.
+#[derive(Clone, Copy, PartialEq)]
+struct Busy {
+    slots: u32,
+    r#async: u32,
+}
+
+impl Busy {
+    fn of(message: &pb::WorkerMessage) -> Busy {
+        Busy { slots: message.busy_slots, r#async: message.busy_async }
+    }
+}
+
+async fn first(incoming: &mut Streaming<pb::WorkerMessage>) -> Result<(pb::Hello, Busy), Status> {
+    let message = incoming.message().await?.unwrap_or_default();
+    let busy = Busy::of(&message);
+    match message.body {
+        Some(Body::Hello(hello)) => Ok((hello, busy)),
         Some(Body::Reports(_) | Body::Heartbeat(_) | Body::Goodbye(_)) | None => {
             Err(Failure::from(Invalid::new("body", "a session begins with Hello")).into())
         }
@@ -70,6 +92,7 @@ async fn first(incoming: &mut Streaming<pb::WorkerMessage>) -> Result<pb::Hello,
 async fn converse(
     context: Context,
     session: SessionId,
+    busy: Busy,
     incoming: Streaming<pb::WorkerMessage>,
     outgoing: mpsc::Receiver<Outbound>,
     out: mpsc::Sender<Result<pb::CoordinatorMessage, Status>>,
@@ -77,7 +100,7 @@ async fn converse(
     // Cancel-safe: the losing arms end with the session.
     let nonsense = tokio::select! {
         () = speak(outgoing, &out) => None,
-        nonsense = listen(&context, session, incoming) => nonsense,
+        nonsense = listen(&context, session, busy, incoming) => nonsense,
         () = out.closed() => None,
         () = context.stopped() => None,
     };
@@ -95,36 +118,73 @@ async fn converse(
 async fn listen(
     context: &Context,
     session: SessionId,
+    busy: Busy,
     mut incoming: Streaming<pb::WorkerMessage>,
 ) -> Option<Failure> {
-    let mut seq = 1;
+    let mut last = Last { seq: 1, busy };
     while let Ok(Some(message)) = incoming.message().await {
-        if let Err(failure) = heard(context, session, &mut seq, message).await {
+        if let Err(failure) = heard(context, session, &mut last, message).await {
             return Some(failure);
         }
     }
     None
 }
 
+/// What was heard last in a session.
+struct Last {
+    seq: u64,
+    busy: Busy,
+}
+
 async fn heard(
     context: &Context,
     session: SessionId,
-    last: &mut u64,
+    last: &mut Last,
     message: pb::WorkerMessage,
 ) -> Result<(), Failure> {
     let seq = message.seq;
-    if seq <= *last {
+    if seq <= last.seq {
         return Err(Invalid::new("seq", "must rise").into());
     }
-    *last = seq;
+    last.seq = seq;
+    let busy = Busy::of(&message);
+    if std::mem::replace(&mut last.busy, busy) != busy {
+        // Before what else the message says: a slot that an end leaves busy is not to be used.
+        context.handle.tell(Event::Busy { session, plain: busy.slots, r#async: busy.r#async }).await?;
+    }
     let event = match message.body {
-        Some(Body::Reports(reports)) => Event::Reports { session, seq, reports: report::reports(reports)? },
+        Some(Body::Reports(reports)) => {
+            let reports = report::reports(reports)?;
+            has_values(context, &reports).await?;
+            Event::Reports { session, seq, reports }
+        }
         Some(Body::Heartbeat(beat)) => Event::Heartbeat { session, seq, draining: beat.draining },
         Some(Body::Goodbye(_)) => Event::Goodbye { session, seq },
         Some(Body::Hello(_)) => return Err(Invalid::new("body", "Hello is said once").into()),
         None => return Err(Invalid::new("body", "is missing").into()),
     };
     Ok(context.handle.tell(event).await?)
+}
+
+/// A value that lies in a blob is accepted only if the blob is here. One that was uploaded long ago may have been swept:
+/// the session ends, and the worker uploads it again in the next one.
+async fn has_values(context: &Context, reports: &[Report]) -> Result<(), Failure> {
+    let blob = |report: &Report| match &report.what {
+        ReportKind::Ended { blob: Some(blob), .. } => Some(**blob),
+        ReportKind::Ended { blob: None, .. }
+        | ReportKind::Started
+        | ReportKind::Output { .. }
+        | ReportKind::Returned
+        | ReportKind::Progress(_) => None,
+    };
+    let blobs: Vec<[u8; 32]> = reports.iter().filter_map(blob).collect();
+    if blobs.is_empty() {
+        return Ok(());
+    }
+    match context.read(move |store| Ok(blobs.iter().all(|blob| store.has_blob(blob)))).await? {
+        true => Ok(()),
+        false => Err(Invalid::new("outcome.value_blob", "is not here; upload it in this session").into()),
+    }
 }
 
 /// From the loop to the worker, with neighbours merged: what gathered while the last message was on its way goes

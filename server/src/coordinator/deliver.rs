@@ -11,7 +11,9 @@ use taskq_proto::v1::{self as pb, coordinator_message::Body};
 
 use crate::{
     api::convert,
-    coordinator::{Handle, follow::Followers, pending::Pending, sessions::Outbound, sessions::Sessions},
+    coordinator::{
+        Handle, endings::Endings, follow::Followers, pending::Pending, sessions::Outbound, sessions::Sessions,
+    },
     templates::Templates,
 };
 
@@ -24,6 +26,7 @@ pub struct Deliver {
     pending: Arc<Pending>,
     sessions: Arc<Sessions>,
     followers: Arc<Followers>,
+    endings: Arc<Endings>,
     templates: Arc<Templates>,
     greeting: Greeting,
 }
@@ -47,6 +50,7 @@ impl Deliver {
             pending: Arc::clone(&handle.pending),
             sessions: Arc::clone(&handle.sessions),
             followers: Arc::clone(&handle.followers),
+            endings: Arc::clone(&handle.endings),
             templates,
             greeting,
         }
@@ -60,6 +64,7 @@ impl Deliver {
             }
         }
         self.followers.wake(&batch.writes);
+        self.endings.wake(&batch.writes);
         for effect in batch.effects {
             self.effect(effect);
         }

@@ -1,11 +1,12 @@
 //! The coordinator's inside. [`Handle`] is the only door in.
 //!
 //! Reading order: `run` (the loop that owns the core's state), `commit` (the disk thread), `deliver` (effects into
-//! the world), `restore` (from disk at start), `retain` (forgets old jobs), `pending`, `follow` and `sessions`
+//! the world), `restore` (from disk at start), `retain` (forgets old jobs), `pending`, `follow`, `endings` and `sessions`
 //! (who is waiting for what).
 
 pub mod commit;
 pub mod deliver;
+pub mod endings;
 pub mod follow;
 pub mod pending;
 pub mod restore;
@@ -22,7 +23,12 @@ use taskq_core::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{coordinator::follow::Followers, coordinator::pending::Pending, coordinator::sessions::Sessions};
+use self::{
+    endings::{Awaiter, Endings},
+    follow::Followers,
+    pending::Pending,
+    sessions::Sessions,
+};
 
 /// Requests that may wait for the loop; beyond it clients are told to try again.
 const CLIENT_INBOX: usize = 16_384;
@@ -38,6 +44,7 @@ pub struct Handle {
     /// Streams to workers.
     pub sessions: Arc<Sessions>,
     followers: Arc<Followers>,
+    endings: Arc<Endings>,
 }
 
 /// Where the loop takes its events from.
@@ -70,6 +77,7 @@ impl Handle {
             pending: Arc::new(Pending::default()),
             sessions,
             followers: Arc::new(Followers::default()),
+            endings: Arc::new(Endings::default()),
         };
         (handle, Inbox { clients: client_inbox, workers: worker_inbox })
     }
@@ -100,5 +108,11 @@ impl Handle {
     #[must_use]
     pub fn follow(&self, job: JobId) -> watch::Receiver<()> {
         self.followers.follow(job)
+    }
+
+    /// Somebody who will name jobs, and hears of each when its end is durable.
+    #[must_use]
+    pub fn await_ends(&self) -> Awaiter {
+        self.endings.awaiter()
     }
 }

@@ -72,5 +72,6 @@ async fn sweep(store: &Arc<dyn Store>, handle: &Handle) {
 /// The blobs that jobs below `end` refer to. A job submitted meanwhile refers to young blobs, which stay anyway.
 fn blobs_in_use(store: &dyn Store, end: JobId) -> HashSet<[u8; 32]> {
     let specs = (1..end.0).filter_map(|id| store.submitted(JobId(id)).ok());
-    specs.flat_map(|record| convert::submit::blobs(&record.spec)).collect()
+    let inputs = specs.flat_map(|record| convert::submit::blobs(&record.spec));
+    inputs.chain(store.outcome_blobs()).collect()
 }

@@ -83,6 +83,11 @@ impl Blobs {
         Ok(Some(bytes.into()))
     }
 
+    /// See [`Store::has_blob`](super::Store::has_blob).
+    pub(super) fn has(&self, sha256: &[u8; 32]) -> bool {
+        self.path(sha256).is_file()
+    }
+
     /// See [`Store::sweep_blobs`](super::Store::sweep_blobs). Returns the bytes won.
     pub(super) fn sweep(&self, used: &dyn Fn(&[u8; 32]) -> bool) -> Result<u64, Error> {
         let now = self.now()?;

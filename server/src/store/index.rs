@@ -41,6 +41,8 @@ pub(super) struct Index {
     pub(super) queues: BTreeMap<Arc<str>, (u64, bool, Loc)>,
     /// Those that have not gone.
     pub(super) workers: BTreeMap<WorkerId, (Arc<str>, Loc)>,
+    /// Blobs that outcomes refer to.
+    pub(super) blobs: BTreeSet<(JobId, [u8; 32])>,
     /// Bytes of all entries that are still wanted.
     pub(super) live_bytes: u64,
 }
@@ -96,6 +98,9 @@ impl Index {
             }
             Body::Ends(ends) => {
                 let span = codec::span(ends)?;
+                if stage == Stage::Scan || self.jobs.get(JobId(ends.job)).is_some() {
+                    self.blobs.extend(codec::blobs(ends).map(|blob| (JobId(ends.job), blob)));
+                }
                 self.job_record(JobId(ends.job), loc, stage, |job| job.ends(ends.rank, span, loc));
             }
             Body::Attempt(a) => {
@@ -171,6 +176,8 @@ impl Index {
             self.expiry.remove(id, term);
         }
         self.live_bytes -= job.bytes();
+        let own: Vec<_> = self.blobs.range((id, [0; 32])..=(id, [0xff; 32])).copied().collect();
+        own.iter().for_each(|blob| _ = self.blobs.remove(blob));
     }
 
     fn moved(&mut self, spot: Spot, loc: Loc) {

@@ -208,6 +208,14 @@ impl Store for LogStore {
         self.blobs.get(sha256)
     }
 
+    fn has_blob(&self, sha256: &[u8; 32]) -> bool {
+        self.blobs.has(sha256)
+    }
+
+    fn outcome_blobs(&self) -> Vec<[u8; 32]> {
+        trouble::read(&self.shared.index).blobs.iter().map(|(_, blob)| *blob).collect()
+    }
+
     fn sweep_blobs(&self, used: &dyn Fn(&[u8; 32]) -> bool) -> Result<u64, Error> {
         self.blobs.sweep(used)
     }

@@ -1,7 +1,7 @@
 //! A store without a disk: for `--ephemeral` and for tests. The plain reading of what the durable one must do.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, RwLock},
 };
 
@@ -47,6 +47,8 @@ struct Inner {
     queues: BTreeMap<Arc<str>, (u64, bool)>,
     workers: BTreeMap<WorkerId, Arc<str>>,
     blobs: HashMap<[u8; 32], Bytes>,
+    /// Blobs that nobody used when they were last looked through.
+    idle: HashSet<[u8; 32]>,
     output_bytes: u64,
     /// The last piece was left out.
     leaves_output: bool,
@@ -69,6 +71,7 @@ struct Ended {
     end: End,
     attempt: Attempt,
     detail: Bytes,
+    blob: Option<Box<[u8; 32]>>,
     worker: Option<Arc<str>>,
     wall: WallTime,
 }
@@ -140,13 +143,14 @@ impl Inner {
                     job.attempt(task.index, *attempt, write);
                 }
             }
-            Write::Ended { job, indices, rank, end, attempt, detail, worker, wall } => {
+            Write::Ended { job, indices, rank, end, attempt, detail, blob, worker, wall } => {
                 if let Some(job) = self.jobs.get_mut(job) {
                     let ended = Ended {
                         indices: indices.clone(),
                         end: *end,
                         attempt: *attempt,
                         detail: detail.clone(),
+                        blob: blob.clone(),
                         worker: worker.clone(),
                         wall: *wall,
                     };
@@ -245,6 +249,7 @@ impl Inner {
                 end: e.end,
                 attempt: e.attempt,
                 detail: Bytes::new(),
+                blob: e.blob.clone(),
                 worker: e.worker.clone(),
                 wall: e.wall,
             });
@@ -377,7 +382,9 @@ impl Store for MemoryStore {
     }
 
     fn put_blob(&self, sha256: [u8; 32], bytes: &[u8]) -> Result<(), Error> {
-        trouble::write(&self.0).blobs.entry(sha256).or_insert_with(|| Bytes::copy_from_slice(bytes));
+        let mut inner = trouble::write(&self.0);
+        inner.blobs.entry(sha256).or_insert_with(|| Bytes::copy_from_slice(bytes));
+        inner.idle.remove(&sha256);
         Ok(())
     }
 
@@ -385,9 +392,27 @@ impl Store for MemoryStore {
         Ok(trouble::read(&self.0).blobs.get(sha256).cloned())
     }
 
-    /// Keeps what is not used: without a disk there is no age to go by, and the process does not last.
-    fn sweep_blobs(&self, _used: &dyn Fn(&[u8; 32]) -> bool) -> Result<u64, Error> {
-        Ok(0)
+    fn has_blob(&self, sha256: &[u8; 32]) -> bool {
+        trouble::read(&self.0).blobs.contains_key(sha256)
+    }
+
+    fn outcome_blobs(&self) -> Vec<[u8; 32]> {
+        let inner = trouble::read(&self.0);
+        let ends = inner.jobs.values().flat_map(|job| job.ends.values());
+        ends.filter_map(|end| end.blob.as_deref().copied()).collect()
+    }
+
+    /// Without a disk there is no age to go by: what nobody used at the last look, an hour ago, and does not now, goes.
+    fn sweep_blobs(&self, used: &dyn Fn(&[u8; 32]) -> bool) -> Result<u64, Error> {
+        let digests: Vec<[u8; 32]> = trouble::read(&self.0).blobs.keys().copied().collect();
+        let unused: HashSet<[u8; 32]> = digests.into_iter().filter(|blob| !used(blob)).collect();
+        let inner = &mut *trouble::write(&self.0);
+        let gone: Vec<[u8; 32]> = inner.idle.intersection(&unused).copied().collect();
+        let won =
+            gone.iter().filter_map(|blob| inner.blobs.remove(blob)).map(|bytes| bytes.len() as u64).sum();
+        inner.idle = unused;
+        gone.iter().for_each(|blob| _ = inner.idle.remove(blob));
+        Ok(won)
     }
 
     fn expired(&self, now: WallTime, keep: &Retention, limit: usize) -> Vec<JobId> {

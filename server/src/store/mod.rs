@@ -118,6 +118,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The bytes, checked against their digest; `None` if unknown.
     fn blob(&self, sha256: &[u8; 32]) -> Result<Option<Bytes>, Error>;
 
+    /// Whether a blob is here; it is not read.
+    fn has_blob(&self, sha256: &[u8; 32]) -> bool;
+
+    /// The blobs that outcomes of kept jobs refer to.
+    fn outcome_blobs(&self) -> Vec<[u8; 32]>;
+
     /// Removes blobs that are older than an hour and not in `used` (called rarely).
     fn sweep_blobs(&self, used: &dyn Fn(&[u8; 32]) -> bool) -> Result<u64, Error>;
 

@@ -23,13 +23,13 @@ pub(crate) fn eager(dir: &Path) -> Options {
 
 /// A store that can be closed and opened again.
 pub(crate) enum Any {
-    Memory(MemoryStore),
+    Memory(Box<MemoryStore>),
     Log(Option<Box<LogStore>>, Options, tempfile::TempDir),
 }
 
 impl Any {
     pub(crate) fn both() -> [Any; 2] {
-        [Any::Memory(MemoryStore::default()), Any::log()]
+        [Any::Memory(Box::default()), Any::log()]
     }
 
     pub(crate) fn log() -> Any {
@@ -61,7 +61,7 @@ impl Any {
 
     pub(crate) fn store(&self) -> &dyn Store {
         match self {
-            Any::Memory(store) => store,
+            Any::Memory(store) => &**store,
             Any::Log(store, ..) => store.as_deref().unwrap(),
         }
     }
@@ -76,6 +76,7 @@ pub(crate) fn policy() -> Policy {
         queue: "default".into(),
         priority: -3,
         shape: Shape {
+            function: Some("resize".into()),
             slots: 2,
             named: [("gpu".into(), 1)].into(),
             labels: [("os".into(), "linux".into())].into(),
@@ -139,9 +140,19 @@ pub(crate) fn ended(job: u64, index: u32, rank: u64, detail: &str) -> Write {
         end: if index % 3 == 1 { End::Failed } else { End::Succeeded },
         attempt: Attempt(1 + index % 2),
         detail: Bytes::copy_from_slice(detail.as_bytes()),
+        blob: None,
         worker: (index % 5 != 4).then(|| format!("worker-{}", index % 3).into()),
         wall: WallTime(1_700_000_100_000 + rank * 3 - u64::from(index % 2)),
     }
+}
+
+/// An end whose value lies in a blob.
+pub(crate) fn ended_with(job: u64, index: u32, rank: u64, sha256: [u8; 32]) -> Write {
+    let mut write = ended(job, index, rank, "see the blob");
+    if let Write::Ended { blob, .. } = &mut write {
+        *blob = Some(Box::new(sha256));
+    }
+    write
 }
 
 pub(crate) fn swept(job: u64, indices: RoaringBitmap, rank: u64) -> Write {
@@ -152,6 +163,7 @@ pub(crate) fn swept(job: u64, indices: RoaringBitmap, rank: u64) -> Write {
         end: End::Cancelled,
         attempt: Attempt(0),
         detail: Bytes::new(),
+        blob: None,
         worker: None,
         wall: WallTime(1_700_000_200_000),
     }

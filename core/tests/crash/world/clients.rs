@@ -48,7 +48,11 @@ impl World {
         let policy = Policy {
             queue: Arc::from(QUEUES[rng.below(2) as usize]),
             priority: rng.below(3) as i32,
-            shape: Shape { slots: if rng.one_in(4) { 2 } else { 1 }, ..Shape::default() },
+            shape: Shape {
+                function: rng.pick(&FUNCTIONS).copied().flatten().map(Arc::from),
+                slots: if rng.one_in(4) { 2 } else { 1 },
+                ..Shape::default()
+            },
             retry: Retry {
                 max_attempts: 1 + rng.below(3) as u32,
                 initial: Millis(rng.below(30)),

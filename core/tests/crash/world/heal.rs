@@ -40,7 +40,7 @@ impl World {
         match self.workers.iter_mut().find(|worker| *worker.name == *name) {
             Some(worker) => {
                 worker.start(&self.policies, &mut self.audit);
-                worker.finish(&mut self.rng, self.calm || round > 100);
+                worker.finish(&mut self.rng, &self.policies, self.calm || round > 100);
                 worker.flush();
                 worker.leave();
             }

@@ -40,7 +40,7 @@ impl World {
     pub(super) fn work(&mut self) {
         self.with_worker(|worker, world| {
             worker.start(&world.policies, &mut world.audit);
-            worker.finish(&mut world.rng, world.calm);
+            worker.finish(&mut world.rng, &world.policies, world.calm);
             worker.flush();
             if worker.draining {
                 worker.leave();

@@ -1,6 +1,7 @@
 //! Between the wire and the core: the only place that names both `pb` and the core's types at length.
 //! `submit` and `report` parse what comes in, `view` shows what goes out. Total: no input makes them panic.
 
+pub mod call;
 pub mod report;
 pub mod submit;
 pub mod view;

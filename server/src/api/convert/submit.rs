@@ -15,7 +15,7 @@ use taskq_proto::STDIN_BYTES;
 use taskq_proto::v1::{self as pb, source::Values};
 use taskq_template::Template;
 
-use super::indices;
+use super::{call, indices};
 use crate::{api::status::Invalid, elements::Elements};
 
 /// Jobs in one request.
@@ -29,6 +29,7 @@ const TEXT_BYTES: usize = 256;
 const PRIORITY: i32 = 1_000;
 const OUTPUT_DEFAULT: u64 = 1 << 20;
 const GRACE_DEFAULT: u64 = 10_000;
+const CALL_GRACE_DEFAULT: u64 = 1_000;
 const BACKOFF_DEFAULT: u64 = 1_000;
 const BACKOFF_MOST: u64 = 300_000;
 /// Ten years: longer spans are a mistake in the unit.
@@ -40,16 +41,28 @@ const DEFAULT_QUEUE: &str = "default";
 /// # Errors
 /// Names the first field that is wrong, and what it must be.
 pub fn job(mut spec: pb::JobSpec, blob: &dyn Fn(&pb::Blob) -> Option<Bytes>) -> Result<NewJob, Invalid> {
-    let command = spec.command.as_ref().ok_or_else(|| Invalid::new("command", "is missing"))?;
-    check_command(command, blob).map_err(|error| error.within("command"))?;
+    let default_name = match (&spec.command, &mut spec.call) {
+        (Some(command), None) => {
+            check_command(command, blob).map_err(|error| error.within("command"))?;
+            default_name(command)
+        }
+        (None, Some(call)) => {
+            call::check(call, spec.elements.as_ref(), blob).map_err(|error| error.within("call"))?;
+            call.function.clone()
+        }
+        (Some(_), Some(_)) => return Err(Invalid::new("call", "a command is given as well")),
+        (None, None) => return Err(Invalid::new("command", "is missing, and so is call")),
+    };
     check_texts(&spec)?;
     let (total, only, columns) = elements(&spec, blob).map_err(|error| error.within("elements"))?;
-    Template::parse(&command.argv, command.shell, &columns)
-        .map_err(|error| Invalid::new("command.argv", error.to_string()))?;
+    if let Some(command) = &spec.command {
+        Template::parse(&command.argv, command.shell, &columns)
+            .map_err(|error| Invalid::new("command.argv", error.to_string()))?;
+    }
     let policy = policy(&spec)?;
     let key = key(&spec)?;
     if spec.name.is_empty() {
-        spec.name = default_name(command);
+        spec.name = default_name;
     }
     Ok(NewJob { policy, total, only, key, rerun_of: None, spec: spec.encode_to_vec().into() })
 }
@@ -76,9 +89,10 @@ pub fn rerun(
 pub fn template(id: JobId, spec: pb::JobSpec) -> pb::Template {
     pb::Template {
         job_id: id.0,
+        kill_grace_ms: kill_grace(&spec),
         command: spec.command,
+        call: spec.call,
         timeout_ms: spec.timeout_ms,
-        kill_grace_ms: or(spec.kill_grace_ms, GRACE_DEFAULT),
         resources: Some(pb::Resources {
             slots: spec.resources.as_ref().map_or(1, |resources| resources.slots.max(1)),
             ..spec.resources.unwrap_or_default()
@@ -102,7 +116,8 @@ pub fn blobs(spec: &Bytes) -> Vec<[u8; 32]> {
         Some(Values::Range(_) | Values::Table(_)) | None => None,
     });
     let stdin = spec.command.and_then(|command| command.stdin_blob);
-    tables.chain(stdin).filter_map(|blob| blob.sha256.as_ref().try_into().ok()).collect()
+    let argument = spec.call.and_then(|call| call.argument_blob);
+    tables.chain(stdin).chain(argument).filter_map(|blob| blob.sha256.as_ref().try_into().ok()).collect()
 }
 
 /// The program's file name; of a script its first word. Cut to what a name may be long.
@@ -251,10 +266,10 @@ fn policy(spec: &pb::JobSpec) -> Result<Policy, Invalid> {
     Ok(Policy {
         queue: queue.into(),
         priority: spec.priority,
-        shape: shape(spec.resources.as_ref()).map_err(|error| error.within("resources"))?,
+        shape: shape(spec).map_err(|error| error.within("resources"))?,
         retry: retry(spec.retry.as_ref()).map_err(|error| error.within("retry"))?,
         timeout: some(spec.timeout_ms).map(Millis),
-        kill_grace: Millis(or(spec.kill_grace_ms, GRACE_DEFAULT)),
+        kill_grace: Millis(kill_grace(spec)),
         crash_limit: some(spec.crash_limit).unwrap_or(CRASH_LIMIT),
         max_parallel: some(spec.max_parallel),
         max_fails: spec.has_max_fails.then_some(spec.max_fails),
@@ -262,8 +277,16 @@ fn policy(spec: &pb::JobSpec) -> Result<Policy, Invalid> {
     })
 }
 
-fn shape(resources: Option<&pb::Resources>) -> Result<Shape, Invalid> {
-    let Some(resources) = resources else { return Ok(Shape { slots: 1, ..Shape::default() }) };
+/// A function that does not heed its token is given up sooner than a program that may have to clean up.
+fn kill_grace(spec: &pb::JobSpec) -> u64 {
+    or(spec.kill_grace_ms, if spec.call.is_some() { CALL_GRACE_DEFAULT } else { GRACE_DEFAULT })
+}
+
+fn shape(spec: &pb::JobSpec) -> Result<Shape, Invalid> {
+    let function = spec.call.as_ref().map(|call| call.function.as_str().into());
+    let Some(resources) = &spec.resources else {
+        return Ok(Shape { function, slots: 1, ..Shape::default() });
+    };
     if resources.slots > 4_096 {
         return Err(Invalid::new("slots", "at most 4,096"));
     }
@@ -275,6 +298,7 @@ fn shape(resources: Option<&pb::Resources>) -> Result<Shape, Invalid> {
         }
     }
     Ok(Shape {
+        function,
         slots: resources.slots.max(1),
         named: resources.named.iter().map(|(name, amount)| (name.as_str().into(), *amount)).collect(),
         labels: texts(&resources.labels),

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use prost::Message as _;
 use taskq_core::{
     effect::{JobView, Lack, QueueView, Reason, TaskView, WorkerStatus, WorkerView},
+    event::Progress,
     id::{JobId, Lease},
-    job::{Counts, End, Phase},
+    job::{Counts, End, Phase, Runtime},
 };
 use taskq_proto::v1::{self as pb, outcome::Kind, source::Values};
 
@@ -34,6 +35,7 @@ pub fn live_job(view: &JobView, stored: &SubmittedRecord) -> pb::Job {
         cancelling: view.cancelling,
         revision: view.revision,
         reason,
+        progress: view.progress.as_ref().map(|(index, at)| progress(*index, at)),
         ..submitted(view.id, stored)
     }
 }
@@ -41,9 +43,8 @@ pub fn live_job(view: &JobView, stored: &SubmittedRecord) -> pb::Job {
 /// An ended job.
 #[must_use]
 pub fn ended_job(id: JobId, stored: &SubmittedRecord, ended: &EndedJob) -> pb::Job {
-    let end = ended.counts.end().expect("an ended job has no live tasks");
     pb::Job {
-        state: state(Phase::Ended(end)).into(),
+        state: end(&ended.counts).into(),
         counts: Some(counts(&ended.counts)),
         started_unix_ms: ended.started.map_or(0, |at| at.0),
         ended_unix_ms: ended.wall.0,
@@ -68,6 +69,9 @@ fn spec(stored: &Bytes) -> pb::JobSpec {
     if let Some(command) = &mut spec.command {
         command.stdin = Bytes::new();
     }
+    if let Some(call) = &mut spec.call {
+        call.argument = Bytes::new();
+    }
     for source in spec.elements.iter_mut().flat_map(|elements| &mut elements.sources) {
         if let Some(Values::Table(table)) = &mut source.values {
             table.fields = Vec::new();
@@ -87,26 +91,46 @@ pub fn live_task(job: JobId, view: &TaskView) -> pb::Task {
         worker: view.worker.as_deref().unwrap_or_default().to_owned(),
         outcome: None,
         earlier: Vec::new(),
+        progress: view.progress.as_ref().map(|at| progress(view.index, at)),
     }
+}
+
+fn progress(index: u32, at: &Progress) -> pb::Progress {
+    pb::Progress { index, fraction: at.fraction, note: at.note.to_string() }
+}
+
+/// Which bytes an outcome carries.
+#[derive(Clone, Copy, Debug)]
+pub struct Inline {
+    /// Standard output and error.
+    pub output: bool,
+    /// What a call returned.
+    pub value: bool,
+}
+
+impl Inline {
+    /// All of them.
+    pub const ALL: Inline = Inline { output: true, value: true };
 }
 
 /// An ended task.
 #[must_use]
-pub fn ended_task(job: JobId, task: &EndedTask, with_output: bool) -> pb::Task {
+pub fn ended_task(job: JobId, task: &EndedTask, inline: Inline) -> pb::Task {
     pb::Task {
         job_id: job.0,
         index: task.index,
         state: state(Phase::Ended(task.end)).into(),
         attempt: task.attempt.0,
         worker: task.worker.clone(),
-        outcome: Some(outcome(task, with_output)),
+        outcome: Some(outcome(task, inline)),
         earlier: Vec::new(),
+        progress: None,
     }
 }
 
 /// How an ended task ended; the coordinator's own words where no worker said anything.
 #[must_use]
-pub fn outcome(task: &EndedTask, with_output: bool) -> pb::Outcome {
+pub fn outcome(task: &EndedTask, inline: Inline) -> pb::Outcome {
     let mut outcome = attempt(&task.detail, task.attempt.0, &task.worker);
     if task.detail.is_empty() {
         let (kind, message) = match task.end {
@@ -125,7 +149,10 @@ pub fn outcome(task: &EndedTask, with_output: bool) -> pb::Outcome {
     if outcome.ended_unix_ms == 0 {
         outcome.ended_unix_ms = task.wall.0;
     }
-    if !with_output {
+    if !inline.value {
+        outcome.value = Bytes::new();
+    }
+    if !inline.output {
         outcome.stdout = Bytes::new();
         outcome.stderr = Bytes::new();
     }
@@ -175,7 +202,15 @@ pub fn state(phase: Phase) -> pb::State {
     }
 }
 
-fn counts(counts: &Counts) -> pb::Counts {
+/// How a job ended, by its tasks.
+#[must_use]
+pub fn end(counts: &Counts) -> pb::State {
+    state(Phase::Ended(counts.end().expect("an ended job has no live tasks")))
+}
+
+/// Tasks by state.
+#[must_use]
+pub fn counts(counts: &Counts) -> pb::Counts {
     pb::Counts {
         total: counts.total(),
         queued: counts.queued,
@@ -207,6 +242,11 @@ pub fn worker(view: &WorkerView) -> pb::Worker {
         named: view.named.iter().map(|(name, amount)| (name.to_string(), *amount)).collect(),
         labels: view.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         status: status.into(),
+        functions: view.functions.iter().map(|(name, runtime)| function(name, *runtime)).collect(),
+        async_slots: view.async_slots,
+        busy: view.busy,
+        no_commands: !view.commands,
+        address: view.address.to_string(),
         running: view.running,
         waiting: view.waiting,
         last_seen_ms_ago: view.silent.0,
@@ -220,6 +260,15 @@ pub fn worker(view: &WorkerView) -> pb::Worker {
             })
             .collect(),
     }
+}
+
+fn function(name: &str, runtime: Runtime) -> pb::Function {
+    let runtime = match runtime {
+        Runtime::Threads => pb::function::Runtime::Threads,
+        Runtime::Async => pb::function::Runtime::Async,
+        Runtime::Process => pb::function::Runtime::Process,
+    };
+    pb::Function { name: name.to_owned(), runtime: runtime.into() }
 }
 
 /// A queue.
@@ -242,6 +291,13 @@ pub fn reason(job: JobId, reason: &Reason) -> pb::Reason {
         Reason::NoWorkers => {
             ("no_workers", "no worker is connected".to_owned(), "start one: taskq-worker".to_owned())
         }
+        Reason::NoFunction(function) => (
+            "no_function",
+            format!("no connected worker serves the function {function}"),
+            "start the program that registers it: it takes the options of taskq-worker; `taskq worker show NAME` lists \
+             what a worker serves"
+                .to_owned(),
+        ),
         Reason::DoesNotFit(lacks) => (
             "does_not_fit",
             format!("no connected worker fits: {}", lacks.iter().map(lack).collect::<Vec<_>>().join("; ")),
@@ -280,6 +336,10 @@ fn lack(lack: &Lack) -> String {
         Lack::Slots { wanted, most } => {
             format!("a task takes --cpus {wanted}, and the largest worker has {most} slots")
         }
+        Lack::AsyncSlots { wanted, most } => {
+            format!("a task takes --cpus {wanted}, and the worker with most async slots has {most}")
+        }
+        Lack::Commands => "it is a command, and the connected workers run calls only".to_owned(),
         Lack::Named { name, wanted, most } => {
             format!("a task takes --res {name}={wanted}, and the most that a worker has is {most}")
         }
@@ -298,6 +358,8 @@ fn way_out(lacks: &[Lack]) -> String {
                     job = format!(", or submit it with --cpus {most}");
                 }
             }
+            Lack::AsyncSlots { wanted, .. } => worker.push_str(&format!(" --async-slots {wanted}")),
+            Lack::Commands => {}
             Lack::Named { name, wanted, .. } => worker.push_str(&format!(" --resource {name}={wanted}")),
             Lack::Label { name, wanted } => worker.push_str(&format!(" --label {name}={wanted}")),
             Lack::Together => worker.push_str(" --slots N --resource NAME=COUNT --label KEY=VALUE"),

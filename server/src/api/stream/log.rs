@@ -13,7 +13,7 @@ use taskq_proto::v1 as pb;
 
 use super::BATCH;
 use crate::{
-    api::convert::view,
+    api::convert::view::{self, Inline},
     store::{EndedTask, Lookup, OutputPiece, Store},
 };
 
@@ -168,7 +168,7 @@ impl Log {
         let of_attempt = self.place.attempt == 0 || self.place.attempt == task.attempt.0;
         let before = chunks.len();
         if self.place.wants(task.index) && of_attempt && task.attempt.0 != 0 {
-            self.last_words(chunks, task.index, view::outcome(task, true));
+            self.last_words(chunks, task.index, view::outcome(task, Inline::ALL));
         }
         // Only after its last chunk is a task behind the cursor.
         self.place.rank = Rank(task.rank.0 + 1);

@@ -29,6 +29,7 @@ pub(super) struct Item<'a> {
     pub(super) end: End,
     pub(super) attempt: Attempt,
     pub(super) detail: &'a Bytes,
+    pub(super) blob: Option<[u8; 32]>,
     pub(super) worker: &'a str,
     pub(super) worker_place: usize,
     pub(super) wall: WallTime,
@@ -123,6 +124,7 @@ pub(super) fn items(raw: &record::Ends) -> impl Iterator<Item = Result<Item<'_>,
             end: end(item.end)?,
             attempt: Attempt(attempt.ok_or(Error::Bad("an attempt is out of range"))?),
             detail: &item.detail,
+            blob: blob(&item.blob)?,
             worker,
             worker_place,
             wall: WallTime(wall),
@@ -130,6 +132,19 @@ pub(super) fn items(raw: &record::Ends) -> impl Iterator<Item = Result<Item<'_>,
         rank = next_rank;
         Ok(item)
     })
+}
+
+fn blob(bytes: &Bytes) -> Result<Option<[u8; 32]>, Error> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let digest = bytes.as_ref().try_into().map_err(|_| Error::Bad("a blob's digest has the wrong length"))?;
+    Ok(Some(digest))
+}
+
+/// The blobs that the outcomes of a record refer to.
+pub(in crate::store) fn blobs(raw: &record::Ends) -> impl Iterator<Item = [u8; 32]> + '_ {
+    raw.items.iter().filter_map(|item| item.blob.as_ref().try_into().ok())
 }
 
 fn end(number: u32) -> Result<End, Error> {

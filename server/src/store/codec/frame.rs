@@ -3,7 +3,10 @@
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 
-use super::{Error, VERSION, record::Record};
+use super::{
+    Error, VERSION,
+    record::{Body, Record},
+};
 
 /// Appends a record as an entry and returns how many bytes that took.
 pub(in crate::store) fn frame(record: &Record, stream: &mut Vec<u8>) -> usize {
@@ -12,11 +15,19 @@ pub(in crate::store) fn frame(record: &Record, stream: &mut Vec<u8>) -> usize {
     prost::encoding::encode_varint(body as u64, stream);
     let crc_at = stream.len();
     stream.put_u32_le(0);
-    stream.push(VERSION);
+    stream.push(format(record));
     record.encode_raw(stream);
     let crc = crc32fast::hash(&stream[crc_at + 4..]);
     stream[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
     stream.len() - start
+}
+
+/// The lowest format that knows all of a record: what an earlier version understands, it may read.
+fn format(record: &Record) -> u8 {
+    match &record.body {
+        Some(Body::Submitted(submitted)) if submitted.call => 2,
+        Some(_) | None => 1,
+    }
 }
 
 /// What a stretch of stream, cut anywhere, holds at its start.

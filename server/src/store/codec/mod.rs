@@ -13,13 +13,13 @@ pub(super) mod record;
 mod tests;
 mod unpack;
 
-pub(super) use ends::{Span, span, tasks_from, tasks_of};
+pub(super) use ends::{Span, blobs, span, tasks_from, tasks_of};
 pub(super) use frame::{Need, frame, need, open};
 pub(super) use pack::{Stored, pack};
 pub(super) use unpack::{Policies, submitted_record, writes};
 
-/// The format that this version writes, and the highest that it reads.
-pub(super) const VERSION: u8 = 1;
+/// The highest format that this version reads.
+pub(super) const VERSION: u8 = 2;
 
 /// Why bytes are not an entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -66,7 +66,9 @@ impl Packer {
     }
 
     fn end(&mut self, write: &Write) {
-        let Write::Ended { job, indices, rank, end, attempt, detail, worker, wall } = write else { return };
+        let Write::Ended { job, indices, rank, end, attempt, detail, blob, worker, wall } = write else {
+            return;
+        };
         let open = self.open.get_or_insert_with(|| OpenEnds {
             ends: record::Ends {
                 job: job.0,
@@ -99,6 +101,7 @@ impl Packer {
             detail: detail.clone(),
             worker: u32::try_from(place).unwrap_or(u32::MAX),
             wall: wall.0.wrapping_sub(open.wall).cast_signed(),
+            blob: blob.as_deref().map(|sha256| Bytes::copy_from_slice(sha256)).unwrap_or_default(),
         });
         open.next_rank += indices.len();
         open.next_index = i64::from(indices.max().unwrap_or(0)) + 1;
@@ -193,6 +196,7 @@ fn submitted(job: &effect::Submitted, policy: Bytes) -> record::Submitted {
         wall: job.wall.0,
         spec: job.spec.clone(),
         keep: job.policy.keep.map(|m| m.0),
+        call: job.policy.shape.function.is_some(),
     }
 }
 
@@ -215,6 +219,7 @@ fn policy(policy: &Policy) -> record::Policy {
         max_parallel: policy.max_parallel,
         max_fails: policy.max_fails,
         keep: policy.keep.map(|m| m.0),
+        function: policy.shape.function.as_ref().map(owned),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The stored records, format 1. Fields are only ever added; a number is never used again.
+//! The stored records, formats 1 and 2 (calls). Fields are only ever added; a number is never used again.
 
 use std::collections::BTreeMap;
 
@@ -69,6 +69,9 @@ pub(in crate::store) struct Submitted {
     /// The policy's `keep`, here so that the index need not decode the policy.
     #[prost(uint64, optional, tag = "13")]
     pub(in crate::store) keep: Option<u64>,
+    /// It calls a function: such a record has format 2, so that a version that knows only commands refuses it.
+    #[prost(bool, tag = "14")]
+    pub(in crate::store) call: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -105,6 +108,8 @@ pub(in crate::store) struct Policy {
     pub(in crate::store) max_fails: Option<u32>,
     #[prost(uint64, optional, tag = "16")]
     pub(in crate::store) keep: Option<u64>,
+    #[prost(string, optional, tag = "17")]
+    pub(in crate::store) function: Option<String>,
 }
 
 /// Ends of tasks of one job with ranks that follow each other.
@@ -147,6 +152,9 @@ pub(in crate::store) struct EndItem {
     /// Time minus the previous item's.
     #[prost(sint64, tag = "7")]
     pub(in crate::store) wall: i64,
+    /// The blob that the detail refers to: 32 bytes, or empty.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub(in crate::store) blob: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -21,6 +21,7 @@ fn facts() -> Vec<Stored> {
         queue: "default".into(),
         priority: -3,
         shape: Shape {
+            function: None,
             slots: 2,
             named: [("gpu".into(), 1)].into(),
             labels: [("os".into(), "linux".into())].into(),
@@ -58,6 +59,7 @@ fn facts() -> Vec<Stored> {
         end,
         attempt: Attempt(1),
         detail: Bytes::from(detail),
+        blob: None,
         worker,
         wall: WallTime(wall),
     };
@@ -114,6 +116,19 @@ fn facts() -> Vec<Stored> {
     list.into_iter().map(|write| Stored { number: number(&write), write }).collect()
 }
 
+/// What came with calls: a job that calls a function, and an end whose value lies in a blob.
+fn calls() -> Vec<Stored> {
+    let mut list: Vec<Stored> = facts().into_iter().skip(1).take(3).collect();
+    for stored in &mut list {
+        match &mut stored.write {
+            Write::Submitted(job) => Arc::make_mut(&mut job.policy).shape.function = Some("resize".into()),
+            Write::Ended { blob, .. } => *blob = Some(Box::new([3; 32])),
+            _ => {}
+        }
+    }
+    list
+}
+
 fn encode(facts: &[Stored]) -> Vec<u8> {
     let mut stream = Vec::new();
     for record in pack(facts) {
@@ -147,23 +162,45 @@ fn every_fact_comes_back() {
 /// The stream of [`facts`] as format 1 stored it. Never change it: a store of today must open for ever.
 const SAMPLE_1: &str = include_str!("sample_1.hex");
 
+/// The stream of [`calls`] as format 2 stores it.
+const SAMPLE_2: &str = include_str!("sample_2.hex");
+
 #[test]
-fn the_stored_sample_of_format_1_is_readable() {
-    let digits: Vec<u8> = SAMPLE_1.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    let stream: Vec<u8> = digits.chunks(2).map(byte).collect();
-    let back = decode(stream.into()).unwrap();
-    assert!(same(&facts(), &back), "{back:#?}");
+fn the_stored_samples_are_readable() {
+    for (sample, facts) in [(SAMPLE_1, facts()), (SAMPLE_2, calls())] {
+        let digits: Vec<u8> = sample.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let stream: Vec<u8> = digits.chunks(2).map(byte).collect();
+        let back = decode(stream.into()).unwrap();
+        assert!(same(&facts, &back), "{back:#?}");
+    }
+}
+
+#[test]
+fn only_what_an_earlier_version_cannot_know_has_a_later_format() {
+    let formats = |facts: &[Stored]| {
+        let records = pack(facts);
+        let mut formats: Vec<u8> = Vec::new();
+        for record in records {
+            let mut entry = Vec::new();
+            frame(&record, &mut entry);
+            let header = entry.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+            formats.push(entry[header + 4]);
+        }
+        formats
+    };
+    assert!(formats(&facts()).iter().all(|format| *format == 1));
+    assert_eq!(formats(&calls()), [2, 1, 1], "the submission; whoever refuses that never gets to the others");
 }
 
 #[test]
 fn a_later_format_is_named() {
     let mut stream = encode(&facts()[..1]);
     // One byte of length, four of checksum, then the version.
-    stream[5] = 2;
+    stream[5] = 3;
     let crc = crc32fast::hash(&stream[5..]).to_le_bytes();
     stream[1..5].copy_from_slice(&crc);
-    assert_eq!(decode(stream.into()).unwrap_err(), super::Error::Newer(2));
+    assert_eq!(decode(stream.into()).unwrap_err(), super::Error::Newer(3));
 }
 
 #[test]
@@ -215,6 +252,7 @@ fn a_plain_end_costs_little_beyond_its_detail() {
                 end: End::Succeeded,
                 attempt: Attempt(1),
                 detail: detail.clone(),
+                blob: None,
                 worker: Some("a-worker-with-a-long-name".into()),
                 wall: WallTime(1_700_000_000_000 + u64::from(n) / 10),
             },
@@ -228,21 +266,24 @@ fn a_plain_end_costs_little_beyond_its_detail() {
 fn uniform_ends_are_ranges() {
     let mut all = RoaringBitmap::new();
     all.insert_range(0..4_000_000_000);
-    let Write::Ended { job, rank, end, attempt, detail, worker, wall, .. } = facts().swap_remove(5).write
+    let Write::Ended { job, rank, end, attempt, detail, blob, worker, wall, .. } =
+        facts().swap_remove(5).write
     else {
         panic!("the sixth fact is a multiple end")
     };
-    let write = Write::Ended { job, indices: all, rank, end, attempt, detail, worker, wall };
+    let write = Write::Ended { job, indices: all, rank, end, attempt, detail, blob, worker, wall };
     // One run for each 65,536 indices.
     assert!(encode(&[Stored { write, number: 0 }]).len() < 1_300_000);
 }
 
 #[test]
 fn the_current_encoding_is_the_sample() {
-    let hex: String = encode(&facts()).iter().map(|b| format!("{b:02x}")).collect();
-    let sample: String = SAMPLE_1.chars().filter(char::is_ascii_hexdigit).collect();
-    assert_eq!(
-        hex, sample,
-        "the encoding changed: a stored sample of the new one is needed beside the old one"
-    );
+    for (sample, facts) in [(SAMPLE_1, facts()), (SAMPLE_2, calls())] {
+        let hex: String = encode(&facts).iter().map(|b| format!("{b:02x}")).collect();
+        let sample: String = sample.chars().filter(char::is_ascii_hexdigit).collect();
+        assert_eq!(
+            hex, sample,
+            "the encoding changed: a stored sample of the new one is needed beside the old one"
+        );
+    }
 }

@@ -126,6 +126,7 @@ fn ends(raw: &record::Ends) -> Result<Vec<Stored>, Error> {
             end: item.end,
             attempt: item.attempt,
             detail: item.detail.clone(),
+            blob: item.blob.map(Box::new),
             worker: names.get(item.worker_place).cloned().flatten(),
             wall: item.wall,
         };
@@ -171,6 +172,7 @@ fn policy(raw: record::Policy) -> Policy {
         queue: raw.queue.into(),
         priority: raw.priority,
         shape: Shape {
+            function: raw.function.map(Into::into),
             slots: raw.slots,
             named: raw.named.into_iter().map(|(k, v)| (k.into(), v)).collect(),
             labels: raw.labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),

@@ -1,0 +1,112 @@
+//! The slots of one kind that a worker has: which are free, and which tasks wait for one.
+//!
+//! A slot is taken by a task that executes, or *busy*: its task has ended (cancelled, timed out) while the function has
+//! not returned. The worker says how many are busy, and nobody else knows.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use crate::{id::TaskId, job::Shape};
+
+/// Work sent ahead for each slot.
+const AHEAD_US: u64 = 50_000;
+/// Tasks that take longer on average are never sent ahead.
+const AHEAD_MAX_US: u64 = 1_000_000;
+
+/// Slots of one kind, and who waits for them: in the order (priority descending, job, index).
+#[derive(Debug)]
+pub(crate) struct Slots {
+    offered: u32,
+    taken: i64,
+    busy: u32,
+    waiting: BTreeMap<(Reverse<i32>, TaskId), Waiting>,
+    backlog_us: BTreeMap<Reverse<i32>, u64>,
+}
+
+/// A task that waits for a slot.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) expected_us: u64,
+}
+
+impl Slots {
+    pub(crate) fn new(offered: u32, busy: u32) -> Slots {
+        Slots { offered, taken: 0, busy, waiting: BTreeMap::new(), backlog_us: BTreeMap::new() }
+    }
+
+    pub(crate) fn offered(&self) -> u32 {
+        self.offered
+    }
+
+    /// Below 0 for a moment: when more are busy than the coordinator had free, for it has yet to hear which tasks ended.
+    pub(crate) fn free(&self) -> i64 {
+        i64::from(self.offered) - self.taken - i64::from(self.busy)
+    }
+
+    pub(crate) fn busy(&self) -> u32 {
+        self.busy
+    }
+
+    /// True if that is news.
+    pub(crate) fn set_busy(&mut self, busy: u32) -> bool {
+        std::mem::replace(&mut self.busy, busy) != busy
+    }
+
+    /// Takes (or, with a negative number, gives back) slots.
+    pub(crate) fn take(&mut self, slots: i64) {
+        self.taken += slots;
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The task that starts next.
+    pub(crate) fn first(&self) -> Option<(i32, TaskId, &Arc<Shape>)> {
+        let (&(Reverse(priority), task), waiting) = self.waiting.first_key_value()?;
+        Some((priority, task, &waiting.shape))
+    }
+
+    /// Whether a task would start before everything that waits.
+    pub(crate) fn goes_first(&self, priority: i32, task: TaskId) -> bool {
+        self.waiting.first_key_value().is_none_or(|(first, _)| (Reverse(priority), task) < *first)
+    }
+
+    /// How many tasks that take `average_us` may be sent ahead. What waits with a lower priority does not count:
+    /// it will start later.
+    pub(crate) fn ahead(&self, priority: i32, average_us: Option<u64>) -> u32 {
+        let Some(average) = average_us.filter(|average| *average <= AHEAD_MAX_US) else { return 0 };
+        let backlog: u64 = self.backlog_us.range(..=Reverse(priority)).map(|(_, us)| *us).sum();
+        let target = AHEAD_US * u64::from(self.offered);
+        u32::try_from(target.saturating_sub(backlog) / average.max(1)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn queue(&mut self, priority: i32, task: TaskId, waiting: Waiting) {
+        *self.backlog_us.entry(Reverse(priority)).or_default() += waiting.expected_us;
+        self.waiting.insert((Reverse(priority), task), waiting);
+    }
+
+    pub(crate) fn unqueue(&mut self, priority: i32, task: TaskId) {
+        let Some(waiting) = self.waiting.remove(&(Reverse(priority), task)) else { return };
+        if let Entry::Occupied(mut backlog) = self.backlog_us.entry(Reverse(priority)) {
+            let us = backlog.get_mut();
+            *us = us.saturating_sub(waiting.expected_us);
+            if *us == 0 {
+                backlog.remove();
+            }
+        }
+    }
+
+    /// Whether more is taken than there is; busy slots aside, of which it may not yet be known whose they were.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.taken > i64::from(self.offered)
+    }
+
+    pub(crate) fn taken(&self) -> i64 {
+        self.taken
+    }
+}
