@@ -113,7 +113,7 @@ pub(crate) async fn run_functions(
     drain: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let dial = connect::Dial::new(&config.access).map_err(Error::Access)?;
+    let dial = connect::Dial::new(&config.access).map_err(Error::Access)?.from_address(config.source_address);
     let blobs = Blobs::new(dial.channel(Duration::MAX));
     let (mut worker, inbox) = Loop::start(config, functions, blobs).await?;
     let result = worker.work(session::open(dial), inbox, drain, stop).await;
@@ -202,6 +202,7 @@ impl Loop {
             worker: config.name.clone(),
             open_files,
             nobody_to_tell: config.coordinator_is_here,
+            source_address: config.source_address.map(|ip| ip.to_string()).unwrap_or_default(),
         };
         let who = Who { program: config.spawner.clone(), setup };
         // Bounded by what sends into it: two reports a task that runs, and output as far as there is room for it.

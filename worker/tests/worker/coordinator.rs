@@ -119,13 +119,16 @@ impl Workers for Service {
         &self,
         request: Request<Streaming<pb::WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let from = request.remote_addr().map(|addr| addr.ip());
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.and_then(|message| message.body);
         let Some(pb::worker_message::Body::Hello(hello)) = first else {
             return Err(Status::invalid_argument("Hello comes first"));
         };
         let (outgoing, messages) = mpsc::unbounded_channel();
+        let from = from.expect("a TCP connection");
         let session = Session {
+            from,
             hello,
             outgoing,
             incoming,
@@ -146,6 +149,8 @@ impl Workers for Service {
 
 pub(crate) struct Session {
     pub hello: pb::Hello,
+    /// Where it came from.
+    pub from: std::net::IpAddr,
     outgoing: mpsc::UnboundedSender<Result<pb::CoordinatorMessage, Status>>,
     incoming: Streaming<pb::WorkerMessage>,
     reports: VecDeque<pb::Report>,
