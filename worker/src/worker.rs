@@ -215,13 +215,14 @@ impl Loop {
             memory: Memory::watch(),
             flusher: Flusher::default(),
         });
-        let Functions { mut registry, memory_bytes } = functions;
-        let foreign = foreign(&config, &shared, &mut registry, memory_bytes).await?;
-        let registry = Arc::new(registry);
-        let own = ChildProgram { argv: vec![config.spawner.as_os_str().as_bytes().to_vec()], memory_bytes };
-        let programs = Programs { own, foreign };
-        let runtimes = Runtimes::start(&shared, Arc::clone(&registry), blobs.clone(), programs, config.slots)
-            .map_err(Error::Threads)?;
+        let (registry, runtimes) = match runtimes(&config, functions, &shared, &blobs).await {
+            Ok(started) => started,
+            Err(error) => {
+                // It has nothing to mourn.
+                shared.spawner.farewell().await;
+                return Err(error);
+            }
+        };
         let (values, stored) = Values::new();
         let worker = Loop {
             incarnation,
@@ -334,6 +335,21 @@ impl Drop for Loop {
     fn drop(&mut self) {
         self.runtimes.abandon();
     }
+}
+
+async fn runtimes(
+    config: &Config,
+    functions: Functions,
+    shared: &Arc<Shared>,
+    blobs: &Blobs,
+) -> Result<(Arc<Registry>, Arc<Runtimes>), Error> {
+    let Functions { mut registry, memory_bytes } = functions;
+    let foreign = foreign(config, shared, &mut registry, memory_bytes).await?;
+    let registry = Arc::new(registry);
+    let own = ChildProgram { argv: vec![config.spawner.as_os_str().as_bytes().to_vec()], memory_bytes };
+    let programs = Programs { own, foreign };
+    let runtimes = Runtimes::start(shared, Arc::clone(&registry), blobs.clone(), programs, config.slots);
+    Ok((registry, runtimes.map_err(Error::Threads)?))
 }
 
 /// Starts a child of another program once, to hear what functions it has.
