@@ -52,6 +52,10 @@ pub(crate) trait Runtime: Send + Sync {
 pub(crate) trait Attempt: Send {
     /// Ends it before its time. A later word may be a harder one, and one that says less changes nothing.
     fn stop(&self, why: Stop);
+
+    /// The lease is about to be lost, and somebody else may run it then: ended at once, and reported as that. By default
+    /// the spawner sees to it, which works even if this process does not.
+    fn fence(&self) {}
 }
 
 /// What a runtime tells the worker's loop.
@@ -120,6 +124,10 @@ impl Attempt for watch::Sender<Option<Stop>> {
 
 fn too_slow(limit: Duration) -> String {
     format!("ran longer than its timeout of {limit:?}; raise --timeout if that was too short")
+}
+
+fn by_lease(worker: &str) -> String {
+    format!("worker {worker} killed it, as its lease was about to end")
 }
 
 fn by_worker(worker: &str) -> String {

@@ -109,6 +109,7 @@ impl Loop {
             "no word of the coordinator for as long as the lease: what runs is killed, as others may run it now"
         );
         self.fence_at = None;
+        self.running.values().for_each(|running| running.attempt.fence());
         for key in self.slots.give_back(Instant::now().into_std(), Duration::ZERO) {
             self.give_back_one(key, "the worker lost its lease");
         }

@@ -326,6 +326,55 @@ async fn a_call_that_belongs_to_somebody_else_ends_without_a_word() {
 }
 
 #[tokio::test]
+async fn a_call_ends_before_its_lease_is_lost_if_that_is_wanted() {
+    let mut coordinator = Coordinator::start().await;
+    let args = ["--slots", "1", "--on-lease-lost", "kill"];
+    let _worker = Worker::start_example(&coordinator, "troubled", &args);
+    let mut session = coordinator.hello().await;
+    session.welcome_briefly();
+    let slow = pb::Template { kill_grace_ms: 600_000, ..call(1, "patient", "null") };
+    session.assign(slow, 1);
+    waiting(&mut session).await;
+    // Nothing is confirmed: the lease runs out.
+    let run = session.ended(0).await;
+    assert_eq!(run.outcome.kind(), Kind::Rejected, "{:?}", run.outcome);
+    assert_eq!(run.outcome.message, "worker w1 killed it, as its lease was about to end");
+}
+
+#[tokio::test]
+async fn what_is_printed_waits_while_nobody_takes_it() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    const MIB: u64 = 1 << 20;
+    let template = pb::Template { output_limit_bytes: Some(64 * MIB), ..call(1, "floods", "40") };
+    session.assign(template, 1);
+    let mut received = 0;
+    while received < 16 * MIB - 60 * 1024 {
+        if let Some(Event::Output(output)) = session.report().await.event {
+            received += output.data.len() as u64;
+        }
+    }
+    // Two heartbeats later no more than the room has come.
+    let seq = session.last_seq + 2;
+    session.next_messages_until(seq, &mut received).await;
+    assert!(received <= 16 * MIB, "{received}");
+    session.commit();
+    let run = session.ended(0).await;
+    assert_eq!(received + run.kept_bytes() as u64, 40 * MIB);
+}
+
+#[tokio::test]
+async fn bytes_are_passed_as_they_are() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    for (job, function) in [(1, "reversed"), (2, "child.reversed")] {
+        let mut template = call(job, function, "");
+        let call = template.call.as_mut().expect("a call");
+        (call.codec, call.argument) = ("raw".to_owned(), vec![0, 1, 255].into());
+        session.assign(template, 1);
+        assert_eq!(&session.ended(0).await.outcome.value[..], &[255, 1, 0]);
+    }
+}
+
+#[tokio::test]
 async fn a_stopping_worker_tells_its_calls_and_leaves_the_deaf() {
     let (_coordinator, worker, mut session) = troubled(&["--slots", "2"]).await;
     session.assign(call(1, "patient", "null"), 1);

@@ -380,7 +380,7 @@ impl Worker {
         Some(Worker::start_by(worker, coordinator.addr, TOKEN, args))
     }
 
-    /// A worker with functions: one of the examples, which are built with the tests.
+    /// A worker with functions: one of the examples, which `cargo test -p taskq-worker` builds (but not with `--test`).
     pub(crate) fn start_example(coordinator: &Coordinator, name: &str, args: &[&str]) -> Worker {
         let test = std::env::current_exe().expect("the test is a file");
         let built = test.ancestors().nth(2).expect("target/debug/deps").join("examples").join(name);
