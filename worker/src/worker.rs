@@ -35,10 +35,12 @@ use crate::spawner::{Setup, Spawner, Who};
 
 mod here;
 mod link;
+mod pace;
 mod told;
 mod values;
 
 use link::Link;
+use pace::Pace;
 use values::{Stored, Values};
 
 /// A task that has waited this long behind others is given back: somebody else may be free.
@@ -128,6 +130,7 @@ struct Loop {
     registry: Arc<Registry>,
     slots: Slots,
     running: HashMap<Key, Running>,
+    pace: Pace,
     runtimes: Arc<Runtimes>,
     outbox: Outbox,
     blobs: Blobs,
@@ -161,6 +164,10 @@ struct Inbox {
 
 struct Running {
     attempt: Box<dyn Attempt>,
+    /// The function, if its calls can be handed over several at once.
+    function: Option<Arc<str>>,
+    /// Since when it has been behind another one in its slot, and may not have begun.
+    behind: Option<Instant>,
     /// Its reports are nobody's business.
     dropped: bool,
 }
@@ -230,6 +237,7 @@ impl Loop {
             registry,
             slots: Slots::new(config.slots, config.async_slots, config.resources.clone()),
             running: HashMap::new(),
+            pace: Pace::default(),
             runtimes,
             outbox: Outbox::default(),
             blobs,

@@ -17,6 +17,7 @@ mod expand;
 mod flusher;
 pub(crate) mod live;
 mod pipe;
+mod seat;
 mod threads;
 
 use std::sync::Arc;
@@ -56,6 +57,11 @@ pub(crate) trait Attempt: Send {
     /// The lease is about to be lost, and somebody else may run it then: ended at once, and reported as that. By default
     /// the spawner sees to it, which works even if this process does not.
     fn fence(&self) {}
+
+    /// Takes it back if it has not begun; then nothing more is told of it. False if it has.
+    fn take_back(&self) -> bool {
+        false
+    }
 }
 
 /// What a runtime tells the worker's loop.

@@ -400,3 +400,76 @@ async fn a_stopping_worker_tells_its_calls_and_leaves_the_deaf() {
     let (status, log) = worker.exit().await;
     assert!(status.success(), "{log}");
 }
+
+/// Teaches the worker that naps are short.
+async fn short_naps(session: &mut Session, job: u64) {
+    session.assign(call(job, "nap", "0"), 700);
+    for _ in 0..700 {
+        loop {
+            let report = session.report().await;
+            session.commit();
+            if let Some(Event::Outcome(outcome)) = report.event {
+                assert_eq!(outcome.kind(), Kind::Completed);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_call_that_turns_out_long_is_cancelled_or_given_back() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    short_naps(&mut session, 1).await;
+    map(&mut session, 2, "nap", &["600000", "0", "0", "0"]).await;
+    loop {
+        let report = session.report().await;
+        if matches!(report.event, Some(Event::Started(_))) {
+            assert_eq!(report.key, Some(key(2, 0)));
+            break;
+        }
+    }
+    session.stop(&[key(2, 2)], Why::Cancelled);
+    let cancelled = session.ended(2).await.outcome;
+    assert_eq!(cancelled.kind(), Kind::Cancelled);
+    let mut back = Vec::new();
+    while back.len() < 2 {
+        let report = session.report().await;
+        if let Some(Event::Returned(returned)) = report.event {
+            assert_eq!(returned.reason, "it waited behind long tasks");
+            back.push(report.key.expect("a key").index);
+        }
+    }
+    back.sort_unstable();
+    assert_eq!(back, [1, 3]);
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_call_that_does_not_return_is_given_back() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    short_naps(&mut session, 1).await;
+    map(&mut session, 2, "nap", &["700", "0", "0"]).await;
+    loop {
+        if matches!(session.report().await.event, Some(Event::Started(_))) {
+            break;
+        }
+    }
+    session.stop(&[key(2, 0)], Why::Cancelled);
+    let mut back = 0;
+    let busy = loop {
+        let report = session.report().await;
+        match report.event {
+            Some(Event::Returned(returned)) => {
+                assert_eq!(returned.reason, "it waited behind a call that does not return");
+                back += 1;
+            }
+            Some(Event::Outcome(outcome)) => {
+                assert_eq!((report.key, outcome.kind()), (Some(key(2, 0)), Kind::Cancelled));
+                break session.busy;
+            }
+            _ => {}
+        }
+    };
+    assert_eq!((back, busy), (2, (1, 0)));
+    session.commit();
+    assert_eq!(session.call(3, "echo", "1").await.outcome.value, "1");
+}
