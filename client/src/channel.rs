@@ -4,6 +4,7 @@
 use crate::access::Access;
 use crate::address::{self, Address, Port};
 use crate::error::{Error, Result};
+use std::net::IpAddr;
 use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -79,6 +80,12 @@ impl Dial {
             .map_err(|_| Error::Usage("the token cannot be sent: it is not printable ASCII".into()))?;
         header.set_sensitive(true);
         Ok(Dial { endpoint, auth: Auth { header } })
+    }
+
+    /// The same way, from this address of this machine, where it has several.
+    #[must_use]
+    pub fn from_address(self, source: Option<IpAddr>) -> Dial {
+        Dial { endpoint: self.endpoint.local_address(source), ..self }
     }
 
     /// A channel with a connection of its own, made when it is first used. A try to connect takes at most `patience`, or

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use taskq_client::Raw;
 use taskq_worker::{Context, Failure, OrFatal, Worker, eprintln, println};
 
 fn main() -> ExitCode {
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
         .blocking("fails", fails)
         .blocking("large", large)
         .blocking("about", about)
+        .blocking("floods", floods)
+        .blocking("reversed", reversed)
         .asynchronous("async.echo", |value: Value, _| async { Ok(value) })
         .asynchronous("async.panic", |(): (), _| async {
             tokio::task::yield_now().await;
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         .process("child.fails", fails)
         .process("child.large", large)
         .process("child.about", about)
+        .process("child.reversed", reversed)
         .process("child.abort", |(): (), _| -> Result<(), Failure> { std::process::abort() })
         .process("child.exit", |code: i32, _| -> Result<(), Failure> { std::process::exit(code) })
         .process("child.overflow", |(): (), _| Ok(deep(0)))
@@ -138,6 +142,19 @@ fn fails(how: String, _: &Context) -> Result<u64, Failure> {
 
 fn large(bytes: usize, _: &Context) -> Result<String, Failure> {
     Ok("x".repeat(bytes))
+}
+
+/// Prints so many MiB.
+fn floods(mib: usize, context: &Context) -> Result<(), Failure> {
+    let block = vec![b'x'; 1 << 16];
+    for _ in 0..mib * 16 {
+        context.stdout().write_all(&block)?;
+    }
+    Ok(())
+}
+
+fn reversed(bytes: Raw, _: &Context) -> Result<Raw, Failure> {
+    Ok(Raw::from(bytes.0.iter().rev().copied().collect::<Vec<u8>>()))
 }
 
 fn about(_: (), context: &Context) -> Result<(u64, u32, u32, String, bool), Failure> {

@@ -108,6 +108,20 @@ impl Runtimes {
         }
     }
 
+    /// Whether calls of this kind can be handed over several at once, to be run one after another in one slot: who waits
+    /// behind another one has no clock, and nothing to fetch.
+    pub(crate) fn can_follow(&self, task: &Task) -> bool {
+        let Some(call) = task.call() else { return false };
+        let is_here = !task.fields.is_empty() || matches!(call.argument, Argument::Bytes(_));
+        self.registry.kind(&call.function) == Some(Kind::Blocking) && is_here && task.job.timeout.is_none()
+    }
+
+    /// Begins several, all of which can follow; see [`begin`](Runtimes::begin).
+    pub(crate) fn begin_many(&self, first: Task, more: Vec<Task>, slot: u32) -> Vec<Box<dyn Attempt>> {
+        let threads = self.threads.as_ref().expect("a runtime is there if it has functions");
+        threads.start_many(first, more, slot)
+    }
+
     fn runtime(&self, function: &str) -> Option<&dyn Runtime> {
         fn known<R: Runtime>(runtime: Option<&R>) -> Option<&dyn Runtime> {
             Some(runtime.expect("a runtime is there if it has functions"))

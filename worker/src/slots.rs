@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::attempt::{Key, Needs, Task};
 
 /// Where a task waits and runs. Lanes have nothing in common but the named resources.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
     /// Commands, and functions that take a thread or a process.
     Slots,
@@ -33,6 +33,8 @@ pub(crate) struct Slots {
     busy: HashMap<Key, (Lane, Vec<u32>)>,
     /// Where each task waits.
     places: HashMap<Key, (Lane, Place)>,
+    /// How many tasks beside one have the same slot, to run there one after another.
+    followers: HashMap<(Lane, u32), u32>,
 }
 
 /// One lane: who waits in it, and which of its slots are free.
@@ -59,6 +61,7 @@ impl Slots {
             running: BTreeMap::new(),
             busy: HashMap::new(),
             places: HashMap::new(),
+            followers: HashMap::new(),
         }
     }
 
@@ -98,10 +101,58 @@ impl Slots {
         Some((task, first))
     }
 
+    /// The next tasks in the lane of one that was just started: at most so many, and not more than its share, for as long
+    /// as they `may` follow it, one after another, in its (one) slot.
+    pub(crate) fn follow(&mut self, first: Key, most: usize, may: impl Fn(&Task) -> bool) -> Vec<Task> {
+        let Held { lane, slots, .. } = self.running.get(&first).expect("it was just started");
+        let (lane, &[slot]) = (*lane, &slots[..]) else { return Vec::new() };
+        let line = &mut self.lanes[lane as usize];
+        let most = most.min(line.waiting.len() / (line.free.len() + 1));
+        let mut followers = Vec::new();
+        while followers.len() < most
+            && let Some(entry) = line.waiting.first_entry()
+        {
+            let task = &entry.get().0;
+            if task.job.needs.slots != 1 || !task.job.needs.named.is_empty() || !may(task) {
+                break;
+            }
+            let (task, _) = entry.remove();
+            self.places.remove(&task.key);
+            self.running.insert(task.key, Held { lane, slots: vec![slot], named: BTreeMap::new() });
+            *self.followers.entry((lane, slot)).or_default() += 1;
+            followers.push(task);
+        }
+        followers
+    }
+
     /// A started task has ended: what it held is free.
     pub(crate) fn end(&mut self, key: Key) {
         let (lane, slots) = self.leave(key);
-        self.lanes[lane as usize].free.extend(slots);
+        self.free(lane, slots);
+    }
+
+    /// A slot is free once the last task in it has left.
+    fn free(&mut self, lane: Lane, slots: Vec<u32>) {
+        for slot in slots {
+            match self.followers.get_mut(&(lane, slot)) {
+                Some(left @ 2..) => *left -= 1,
+                Some(_) => _ = self.followers.remove(&(lane, slot)),
+                None => _ = self.lanes[lane as usize].free.insert(slot),
+            }
+        }
+    }
+
+    /// Tasks that share a slot with this one.
+    pub(crate) fn beside(&self, key: Key) -> Vec<Key> {
+        let Some(held) = self.running.get(&key) else { return Vec::new() };
+        let shared = |slot: &u32| self.followers.contains_key(&(held.lane, *slot));
+        if !held.slots.iter().any(shared) {
+            return Vec::new();
+        }
+        let same = |(other, theirs): (&Key, &Held)| {
+            (*other != key && theirs.lane == held.lane && theirs.slots == held.slots).then_some(*other)
+        };
+        self.running.iter().filter_map(same).collect()
     }
 
     /// A started task has ended, but its function has not returned: its slots are not free.
@@ -113,7 +164,7 @@ impl Slots {
     /// A function that was busy has returned: its slots are free.
     pub(crate) fn returned(&mut self, key: Key) {
         let (lane, slots) = self.busy.remove(&key).expect("only busy functions return, and once");
-        self.lanes[lane as usize].free.extend(slots);
+        self.free(lane, slots);
     }
 
     fn leave(&mut self, key: Key) -> (Lane, Vec<u32>) {
@@ -296,5 +347,35 @@ mod tests {
         slots.returned(task(1, 0).key);
         assert_eq!(started(&mut slots), [(3, 1, 0)]);
         assert_eq!(slots.busy(), Busy { slots: 0, asynchronous: 1 });
+    }
+
+    #[test]
+    fn short_tasks_follow_each_other_in_one_slot() {
+        let mut slots = slots(2);
+        let now = Instant::now();
+        (0..10).for_each(|i| slots.add(task(1, i), Lane::Slots, now));
+        slots.add(task(2, 0).slots(2), Lane::Slots, now);
+        let keys = |tasks: Vec<Task>| tasks.iter().map(|task| task.key.index).collect::<Vec<_>>();
+        assert_eq!(slots.start().map(|(task, slot)| (task.key.index, slot)), Some((0, 0)));
+        // Ten wait, and another slot is free: half of them.
+        let first = task(1, 0).key;
+        assert_eq!(keys(slots.follow(first, 100, |_| true)), [1, 2, 3, 4, 5]);
+        assert_eq!(slots.start().map(|(task, slot)| (task.key.index, slot)), Some((6, 1)));
+        assert_eq!(keys(slots.follow(task(1, 6).key, 100, |task| task.key.index < 8)), [7]);
+        assert_eq!(keys(slots.follow(task(1, 6).key, 100, |_| true)), [8, 9], "the last one needs two");
+        assert_eq!(slots.start().map(|(task, _)| task.key.index), None);
+        assert_eq!(slots.beside(first).len(), 5);
+        for index in [0, 1, 2, 3, 4] {
+            slots.end(task(1, index).key);
+            assert!(slots.start().is_none());
+        }
+        // The other slot's first is busy, and leaves it to those behind it when it returns.
+        slots.end_busy(task(1, 6).key);
+        for index in [7, 8, 9, 5] {
+            slots.end(task(1, index).key);
+        }
+        assert!(slots.start().is_none(), "one slot is busy");
+        slots.returned(task(1, 6).key);
+        assert_eq!(slots.start().map(|(task, slot)| (task.key.job.0, slot)), Some((2, 0)));
     }
 }

@@ -35,10 +35,12 @@ use crate::spawner::{Setup, Spawner, Who};
 
 mod here;
 mod link;
+mod pace;
 mod told;
 mod values;
 
 use link::Link;
+use pace::Pace;
 use values::{Stored, Values};
 
 /// A task that has waited this long behind others is given back: somebody else may be free.
@@ -113,7 +115,7 @@ pub(crate) async fn run_functions(
     drain: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let dial = connect::Dial::new(&config.access).map_err(Error::Access)?;
+    let dial = connect::Dial::new(&config.access).map_err(Error::Access)?.from_address(config.source_address);
     let blobs = Blobs::new(dial.channel(Duration::MAX));
     let (mut worker, inbox) = Loop::start(config, functions, blobs).await?;
     let result = worker.work(session::open(dial), inbox, drain, stop).await;
@@ -128,6 +130,7 @@ struct Loop {
     registry: Arc<Registry>,
     slots: Slots,
     running: HashMap<Key, Running>,
+    pace: Pace,
     runtimes: Arc<Runtimes>,
     outbox: Outbox,
     blobs: Blobs,
@@ -161,6 +164,10 @@ struct Inbox {
 
 struct Running {
     attempt: Box<dyn Attempt>,
+    /// The function, if its calls can be handed over several at once.
+    function: Option<Arc<str>>,
+    /// Since when it has been behind another one in its slot, and may not have begun.
+    behind: Option<Instant>,
     /// Its reports are nobody's business.
     dropped: bool,
 }
@@ -202,6 +209,7 @@ impl Loop {
             worker: config.name.clone(),
             open_files,
             nobody_to_tell: config.coordinator_is_here,
+            source_address: config.source_address.map(|ip| ip.to_string()).unwrap_or_default(),
         };
         let who = Who { program: config.spawner.clone(), setup };
         // Bounded by what sends into it: two reports a task that runs, and output as far as there is room for it.
@@ -214,13 +222,14 @@ impl Loop {
             memory: Memory::watch(),
             flusher: Flusher::default(),
         });
-        let Functions { mut registry, memory_bytes } = functions;
-        let foreign = foreign(&config, &shared, &mut registry, memory_bytes).await?;
-        let registry = Arc::new(registry);
-        let own = ChildProgram { argv: vec![config.spawner.as_os_str().as_bytes().to_vec()], memory_bytes };
-        let programs = Programs { own, foreign };
-        let runtimes = Runtimes::start(&shared, Arc::clone(&registry), blobs.clone(), programs, config.slots)
-            .map_err(Error::Threads)?;
+        let (registry, runtimes) = match runtimes(&config, functions, &shared, &blobs).await {
+            Ok(started) => started,
+            Err(error) => {
+                // It has nothing to mourn.
+                shared.spawner.farewell().await;
+                return Err(error);
+            }
+        };
         let (values, stored) = Values::new();
         let worker = Loop {
             incarnation,
@@ -228,6 +237,7 @@ impl Loop {
             registry,
             slots: Slots::new(config.slots, config.async_slots, config.resources.clone()),
             running: HashMap::new(),
+            pace: Pace::default(),
             runtimes,
             outbox: Outbox::default(),
             blobs,
@@ -333,6 +343,21 @@ impl Drop for Loop {
     fn drop(&mut self) {
         self.runtimes.abandon();
     }
+}
+
+async fn runtimes(
+    config: &Config,
+    functions: Functions,
+    shared: &Arc<Shared>,
+    blobs: &Blobs,
+) -> Result<(Arc<Registry>, Arc<Runtimes>), Error> {
+    let Functions { mut registry, memory_bytes } = functions;
+    let foreign = foreign(config, shared, &mut registry, memory_bytes).await?;
+    let registry = Arc::new(registry);
+    let own = ChildProgram { argv: vec![config.spawner.as_os_str().as_bytes().to_vec()], memory_bytes };
+    let programs = Programs { own, foreign };
+    let runtimes = Runtimes::start(shared, Arc::clone(&registry), blobs.clone(), programs, config.slots);
+    Ok((registry, runtimes.map_err(Error::Threads)?))
 }
 
 /// Starts a child of another program once, to hear what functions it has.

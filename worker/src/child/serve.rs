@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::process::{Resource, Rlimit};
 
 use super::frame::{Down, Incoming, Limits, PROTOCOL, Up};
 use super::upward::{Line, Upward};
@@ -74,8 +74,6 @@ fn try_serve(registry: &Registry) -> io::Result<()> {
 
 /// Nothing that a call starts is to hold the line to the worker, nor read from it.
 fn take_socket() -> io::Result<UnixStream> {
-    // As in the worker: calls of other users' jobs are not to look into each other.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let nothing = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(nothing.as_fd())?;

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::live::Live;
-use super::{Attempt, News, Shared, Stop, by_worker, too_slow};
+use super::{Attempt, News, Shared, Stop, by_lease, by_worker, too_slow};
 use crate::attempt::{Argument, Fault, How, Outcome, Task, Usage};
 use crate::clock;
 use crate::context::{About, Context, Signal, Voice, Why};
@@ -133,9 +133,8 @@ impl End {
             (Some(Ok(value)), _) => End { value, ..plain(How::Completed, String::new()) },
             (_, Some(Why::Cancelled)) => plain(How::Cancelled, String::new()),
             (_, Some(Why::TimedOut)) => plain(How::TimedOut, too_slow(task.job.timeout.unwrap_or_default())),
-            (_, Some(Why::Stopping | Why::LeaseLost)) | (None, None) => {
-                plain(How::Rejected, by_worker(worker))
-            }
+            (_, Some(Why::LeaseLost)) => plain(How::Rejected, by_lease(worker)),
+            (_, Some(Why::Stopping)) | (None, None) => plain(How::Rejected, by_worker(worker)),
             (Some(Err(fault)), None) => {
                 let message = fault.line(&task.call().expect("a call").function);
                 End { fault: Some(fault), ..plain(How::Failed, message) }
@@ -222,6 +221,10 @@ impl Attempt for Held {
         };
         self.call.context.signal(why);
         self.later(grace, None);
+    }
+
+    fn fence(&self) {
+        self.stop(Stop::Stale);
     }
 }
 

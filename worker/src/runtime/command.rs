@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::expand;
 use super::pipe::Pipe;
-use super::{Attempt, Runtime, Shared, Stop, by_worker};
+use super::{Attempt, Runtime, Shared, Stop, by_lease, by_worker};
 use crate::attempt::{How, Outcome, Rest, Stream, Task, Usage};
 use crate::clock;
 use crate::outbox::Event;
@@ -294,7 +294,7 @@ impl<'a> Running<'a> {
             How::Lost => {
                 format!("worker {worker}: the process that runs tasks was killed, and this task with it")
             }
-            How::Rejected if fenced => format!("worker {worker} killed it, as its lease was about to end"),
+            How::Rejected if fenced => by_lease(worker),
             How::Rejected => by_worker(worker),
             How::Exited(_) | How::Cancelled | How::CannotExecute(_) | How::Completed | How::Failed => {
                 String::new()

@@ -17,6 +17,7 @@ mod expand;
 mod flusher;
 pub(crate) mod live;
 mod pipe;
+mod seat;
 mod threads;
 
 use std::sync::Arc;
@@ -52,6 +53,15 @@ pub(crate) trait Runtime: Send + Sync {
 pub(crate) trait Attempt: Send {
     /// Ends it before its time. A later word may be a harder one, and one that says less changes nothing.
     fn stop(&self, why: Stop);
+
+    /// The lease is about to be lost, and somebody else may run it then: ended at once, and reported as that. By default
+    /// the spawner sees to it, which works even if this process does not.
+    fn fence(&self) {}
+
+    /// Takes it back if it has not begun; then nothing more is told of it. False if it has.
+    fn take_back(&self) -> bool {
+        false
+    }
 }
 
 /// What a runtime tells the worker's loop.
@@ -120,6 +130,10 @@ impl Attempt for watch::Sender<Option<Stop>> {
 
 fn too_slow(limit: Duration) -> String {
     format!("ran longer than its timeout of {limit:?}; raise --timeout if that was too short")
+}
+
+fn by_lease(worker: &str) -> String {
+    format!("worker {worker} killed it, as its lease was about to end")
 }
 
 fn by_worker(worker: &str) -> String {

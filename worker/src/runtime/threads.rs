@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::call::{Call, Held};
+use super::seat::{Follower, Seat};
 use super::{Attempt, Runtime, Shared};
 use crate::attempt::{Task, Usage};
 use crate::panics;
@@ -16,10 +17,13 @@ use crate::registry::{Blocking, Function, Registry};
 /// What a main thread has.
 const STACK: usize = 8 << 20;
 
-/// A call on its way to a thread.
+/// Calls on their way to a thread, which runs them one after another in one slot.
 struct Work {
-    call: Arc<Call>,
     function: Blocking,
+    slot: u32,
+    first: Arc<Call>,
+    /// Short ones: it would take longer to hand them over one by one.
+    more: Vec<Arc<Seat>>,
 }
 
 /// The pool. Its threads end when it is gone; one whose function never returns ends with the process.
@@ -34,38 +38,57 @@ impl Threads {
     pub(crate) fn start(shared: Arc<Shared>, registry: Arc<Registry>, slots: u32) -> io::Result<Threads> {
         let (work, inbox) = crossbeam_channel::unbounded();
         for number in 0..slots {
-            let (inbox, nice) = (inbox.clone(), shared.surroundings.nice);
+            let (inbox, shared) = (inbox.clone(), Arc::clone(&shared));
             let thread = thread::Builder::new().name(format!("taskq-call-{number}")).stack_size(STACK);
             thread.spawn(move || {
-                be_nice(nice);
-                serve(&inbox);
+                be_nice(shared.surroundings.nice);
+                serve(&inbox, &shared);
             })?;
         }
         Ok(Threads { shared, registry, work })
+    }
+
+    /// As [`start`](Runtime::start), for several calls of one function, one after another in one slot. Those after the
+    /// first have no timeout.
+    pub(crate) fn start_many(&self, first: Task, more: Vec<Task>, slot: u32) -> Vec<Box<dyn Attempt>> {
+        let name = &first.call().expect("only calls come here").function;
+        let Some(Function::Blocking(function)) = self.registry.get(name) else {
+            unreachable!("only blocking functions come here")
+        };
+        let function = Arc::clone(function);
+        let first = Call::begin(&self.shared, first, slot);
+        let mut held: Vec<Box<dyn Attempt>> = vec![Box::new(Held::new(Arc::clone(&first), None))];
+        let more: Vec<_> = more.into_iter().map(Seat::new).collect();
+        for seat in &more {
+            held.push(Box::new(Follower::new(Arc::clone(seat), Arc::clone(&self.shared))));
+        }
+        self.work.send(Work { function, slot, first, more }).expect("threads live as long as the pool");
+        held
     }
 }
 
 impl Runtime for Threads {
     fn start(&self, task: Task, slot: u32) -> Box<dyn Attempt> {
-        let name = &task.call().expect("only calls come here").function;
-        let Some(Function::Blocking(function)) = self.registry.get(name) else {
-            unreachable!("only blocking functions come here")
-        };
-        let function = Arc::clone(function);
-        let call = Call::begin(&self.shared, task, slot);
-        let held = Held::new(Arc::clone(&call), None);
-        self.work.send(Work { call, function }).expect("threads live as long as the pool");
-        Box::new(held)
+        self.start_many(task, Vec::new(), slot).pop().expect("as many as there are calls")
     }
 }
 
-fn serve(inbox: &Receiver<Work>) {
-    for Work { call, function } in inbox {
-        let (argument, before) = (call.argument(), cpu_us());
-        let returned = panics::call(call.context(), || function(&argument, call.context()));
-        let used = Usage { user_us: cpu_us().saturating_sub(before), ..Usage::default() };
-        call.returned(Some(returned), used);
+fn serve(inbox: &Receiver<Work>, shared: &Arc<Shared>) {
+    for Work { function, slot, first, more } in inbox {
+        run(&function, &first);
+        for seat in more {
+            if let Some(call) = seat.begin(shared, slot) {
+                run(&function, &call);
+            }
+        }
     }
+}
+
+fn run(function: &Blocking, call: &Call) {
+    let (argument, before) = (call.argument(), cpu_us());
+    let returned = panics::call(call.context(), || function(&argument, call.context()));
+    let used = Usage { user_us: cpu_us().saturating_sub(before), ..Usage::default() };
+    call.returned(Some(returned), used);
 }
 
 /// Processor time of this thread; what of it the kernel worked is not told apart.

@@ -17,11 +17,12 @@ pub(super) fn bury(setup: &Setup) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let token = Token::new(setup.token.as_str()).map_err(io::Error::other)?;
     let access = Access::new(setup.addr.as_str(), token);
+    let source = setup.source_address.parse().ok();
     let evidence =
         format!("the process of worker {} ended, and all that it had started was killed", setup.worker);
     let patient = async {
         loop {
-            match connect::bury(&access, setup.incarnation, &evidence).await {
+            match connect::bury(&access, source, setup.incarnation, &evidence).await {
                 Ok(()) => return,
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }

@@ -60,6 +60,9 @@ pub(crate) struct Setup {
     /// The coordinator dies with the worker: no burial.
     #[prost(bool, tag = "6")]
     pub nobody_to_tell: bool,
+    /// From which address to tell it; empty: whichever leads there.
+    #[prost(string, tag = "7")]
+    pub source_address: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

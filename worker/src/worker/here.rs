@@ -1,12 +1,13 @@
 //! What happens here: tasks start and end, wait too long, must stop; reports go out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, Interval};
 use tracing::{info, warn};
 
 use super::{Drainer, Loop, PATIENCE, Phase, Running};
-use crate::attempt::{Key, Outcome};
+use crate::attempt::{Key, Outcome, Task};
 use crate::clock;
 use crate::outbox::{Event, Report};
 use crate::runtime::{News as Told, Stop};
@@ -17,9 +18,31 @@ impl Loop {
             return;
         }
         while let Some((task, slot)) = self.slots.start() {
-            let key = task.key;
-            let attempt = self.runtimes.begin(task, slot);
-            self.running.insert(key, Running { attempt, dropped: false });
+            if self.runtimes.can_follow(&task) {
+                self.start_several(task, slot);
+            } else {
+                let key = task.key;
+                let attempt = self.runtimes.begin(task, slot);
+                self.running.insert(key, Running { attempt, dropped: false, function: None, behind: None });
+            }
+        }
+    }
+
+    /// As many calls of one function as make a handful, to be run one after another.
+    fn start_several(&mut self, first: Task, slot: u32) {
+        let function = Arc::clone(&first.call().expect("only calls follow").function);
+        let many = self.pace.followers(&function);
+        let same = |task: &Task| {
+            self.runtimes.can_follow(task) && task.call().is_some_and(|call| call.function == function)
+        };
+        let more = self.slots.follow(first.key, many, same);
+        let keys: Vec<Key> = [first.key].into_iter().chain(more.iter().map(|task| task.key)).collect();
+        let attempts = self.runtimes.begin_many(first, more, slot);
+        let mut behind = None;
+        for (key, attempt) in keys.into_iter().zip(attempts) {
+            let function = Some(Arc::clone(&function));
+            self.running.insert(key, Running { attempt, dropped: false, function, behind });
+            behind = Some(Instant::now());
         }
     }
 
@@ -32,6 +55,7 @@ impl Loop {
                 }
             }
             Told::StillBusy(key, outcome) => {
+                self.take_back_behind(key, "it waited behind a call that does not return");
                 let dropped = self.leave(key);
                 self.slots.end_busy(key);
                 if dropped {
@@ -48,6 +72,9 @@ impl Loop {
     }
 
     fn ended(&mut self, key: Key, outcome: Box<Outcome>) {
+        if let Some(Running { function: Some(function), .. }) = self.running.get(&key) {
+            self.pace.note(function, &outcome);
+        }
         let dropped = self.leave(key);
         if !dropped && outcome.value.len() > taskq_proto::INLINE_VALUE_BYTES {
             self.store(key, outcome, true);
@@ -101,7 +128,36 @@ impl Loop {
         for key in self.slots.give_back(Instant::now().into_std(), PATIENCE) {
             self.give_back_one(key, "it waited behind long tasks");
         }
-        self.give_back_at = self.slots.oldest().map(|since| Instant::from_std(since) + PATIENCE);
+        let now = Instant::now();
+        let long = |running: &Running| running.behind.is_some_and(|since| now - since >= PATIENCE);
+        let late: Vec<Key> =
+            self.running.iter().filter_map(|(key, running)| long(running).then_some(*key)).collect();
+        for key in late {
+            self.take_back(key, "it waited behind long tasks");
+        }
+        let waiting = self.slots.oldest().map(Instant::from_std);
+        let behind = self.running.values().filter_map(|running| running.behind);
+        self.give_back_at = waiting.into_iter().chain(behind).min().map(|since| since + PATIENCE);
+    }
+
+    /// Gives back what waits in the slot of another one.
+    fn take_back_behind(&mut self, key: Key, reason: &'static str) {
+        for behind in self.slots.beside(key) {
+            self.take_back(behind, reason);
+        }
+    }
+
+    /// Gives back what was handed to a thread and has not begun.
+    fn take_back(&mut self, key: Key, reason: &'static str) {
+        let Some(running) = self.running.get_mut(&key) else { return };
+        running.behind = None;
+        if running.attempt.take_back() {
+            let dropped = self.leave(key);
+            self.slots.end(key);
+            if !dropped {
+                self.give_back_one(key, reason);
+            }
+        }
     }
 
     pub(super) fn fence(&mut self) {
@@ -109,6 +165,7 @@ impl Loop {
             "no word of the coordinator for as long as the lease: what runs is killed, as others may run it now"
         );
         self.fence_at = None;
+        self.running.values().for_each(|running| running.attempt.fence());
         for key in self.slots.give_back(Instant::now().into_std(), Duration::ZERO) {
             self.give_back_one(key, "the worker lost its lease");
         }

@@ -326,6 +326,55 @@ async fn a_call_that_belongs_to_somebody_else_ends_without_a_word() {
 }
 
 #[tokio::test]
+async fn a_call_ends_before_its_lease_is_lost_if_that_is_wanted() {
+    let mut coordinator = Coordinator::start().await;
+    let args = ["--slots", "1", "--on-lease-lost", "kill"];
+    let _worker = Worker::start_example(&coordinator, "troubled", &args);
+    let mut session = coordinator.hello().await;
+    session.welcome_briefly();
+    let slow = pb::Template { kill_grace_ms: 600_000, ..call(1, "patient", "null") };
+    session.assign(slow, 1);
+    waiting(&mut session).await;
+    // Nothing is confirmed: the lease runs out.
+    let run = session.ended(0).await;
+    assert_eq!(run.outcome.kind(), Kind::Rejected, "{:?}", run.outcome);
+    assert_eq!(run.outcome.message, "worker w1 killed it, as its lease was about to end");
+}
+
+#[tokio::test]
+async fn what_is_printed_waits_while_nobody_takes_it() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    const MIB: u64 = 1 << 20;
+    let template = pb::Template { output_limit_bytes: Some(64 * MIB), ..call(1, "floods", "40") };
+    session.assign(template, 1);
+    let mut received = 0;
+    while received < 16 * MIB - 60 * 1024 {
+        if let Some(Event::Output(output)) = session.report().await.event {
+            received += output.data.len() as u64;
+        }
+    }
+    // Two heartbeats later no more than the room has come.
+    let seq = session.last_seq + 2;
+    session.next_messages_until(seq, &mut received).await;
+    assert!(received <= 16 * MIB, "{received}");
+    session.commit();
+    let run = session.ended(0).await;
+    assert_eq!(received + run.kept_bytes() as u64, 40 * MIB);
+}
+
+#[tokio::test]
+async fn bytes_are_passed_as_they_are() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    for (job, function) in [(1, "reversed"), (2, "child.reversed")] {
+        let mut template = call(job, function, "");
+        let call = template.call.as_mut().expect("a call");
+        (call.codec, call.argument) = ("raw".to_owned(), vec![0, 1, 255].into());
+        session.assign(template, 1);
+        assert_eq!(&session.ended(0).await.outcome.value[..], &[255, 1, 0]);
+    }
+}
+
+#[tokio::test]
 async fn a_stopping_worker_tells_its_calls_and_leaves_the_deaf() {
     let (_coordinator, worker, mut session) = troubled(&["--slots", "2"]).await;
     session.assign(call(1, "patient", "null"), 1);
@@ -350,4 +399,77 @@ async fn a_stopping_worker_tells_its_calls_and_leaves_the_deaf() {
     assert_eq!(kinds, [Kind::Rejected, Kind::Rejected]);
     let (status, log) = worker.exit().await;
     assert!(status.success(), "{log}");
+}
+
+/// Teaches the worker that naps are short.
+async fn short_naps(session: &mut Session, job: u64) {
+    session.assign(call(job, "nap", "0"), 700);
+    for _ in 0..700 {
+        loop {
+            let report = session.report().await;
+            session.commit();
+            if let Some(Event::Outcome(outcome)) = report.event {
+                assert_eq!(outcome.kind(), Kind::Completed);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_call_that_turns_out_long_is_cancelled_or_given_back() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    short_naps(&mut session, 1).await;
+    map(&mut session, 2, "nap", &["600000", "0", "0", "0"]).await;
+    loop {
+        let report = session.report().await;
+        if matches!(report.event, Some(Event::Started(_))) {
+            assert_eq!(report.key, Some(key(2, 0)));
+            break;
+        }
+    }
+    session.stop(&[key(2, 2)], Why::Cancelled);
+    let cancelled = session.ended(2).await.outcome;
+    assert_eq!(cancelled.kind(), Kind::Cancelled);
+    let mut back = Vec::new();
+    while back.len() < 2 {
+        let report = session.report().await;
+        if let Some(Event::Returned(returned)) = report.event {
+            assert_eq!(returned.reason, "it waited behind long tasks");
+            back.push(report.key.expect("a key").index);
+        }
+    }
+    back.sort_unstable();
+    assert_eq!(back, [1, 3]);
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_call_that_does_not_return_is_given_back() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    short_naps(&mut session, 1).await;
+    map(&mut session, 2, "nap", &["700", "0", "0"]).await;
+    loop {
+        if matches!(session.report().await.event, Some(Event::Started(_))) {
+            break;
+        }
+    }
+    session.stop(&[key(2, 0)], Why::Cancelled);
+    let mut back = 0;
+    let busy = loop {
+        let report = session.report().await;
+        match report.event {
+            Some(Event::Returned(returned)) => {
+                assert_eq!(returned.reason, "it waited behind a call that does not return");
+                back += 1;
+            }
+            Some(Event::Outcome(outcome)) => {
+                assert_eq!((report.key, outcome.kind()), (Some(key(2, 0)), Kind::Cancelled));
+                break session.busy;
+            }
+            _ => {}
+        }
+    };
+    assert_eq!((back, busy), (2, (1, 0)));
+    session.commit();
+    assert_eq!(session.call(3, "echo", "1").await.outcome.value, "1");
 }

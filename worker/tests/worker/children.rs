@@ -112,3 +112,47 @@ async fn a_killed_spawner_costs_the_calls_of_its_children_and_no_more() {
     assert!(!lives(&before));
     assert_ne!(pid(&mut session, 3).await, before);
 }
+
+/// The worker that everybody has, with functions in Python.
+async fn python() -> (Coordinator, Worker, Session) {
+    let mut coordinator = Coordinator::start().await;
+    let script = concat!("exec python3 ", env!("CARGO_MANIFEST_DIR"), "/tests/child.py");
+    let worker = Worker::start(&coordinator, &["--slots", "1", "--child", script]);
+    let session = coordinator.session().await;
+    (coordinator, worker, session)
+}
+
+#[tokio::test]
+async fn a_child_may_be_a_program_in_another_language() {
+    let (_coordinator, _worker, mut session) = python().await;
+    let names: Vec<_> = session.hello.functions.iter().map(|f| (f.name.as_str(), f.runtime())).collect();
+    let process = pb::function::Runtime::Process;
+    assert_eq!(names, [("py.divide", process), ("py.greet", process), ("py.leave", process)]);
+    let run = session.call(1, "py.greet", "\"you\"").await;
+    assert_eq!((run.outcome.kind(), &run.outcome.value[..]), (Kind::Completed, &b"\"hello you\""[..]));
+    assert_eq!(run.stdout(), "greeting you\n");
+    let failed = session.call(2, "py.divide", "[1, 0]").await.outcome;
+    let failure = failed.failure.as_ref().expect("it failed");
+    assert_eq!((failed.kind(), failure.r#type.as_str()), (Kind::Failed, "ZeroDivisionError"));
+    assert!(failure.place.contains("child.py:"), "{failure:?}");
+    assert_eq!(failed.message, "py.divide: ZeroDivisionError: division by zero");
+    let left = session.call(3, "py.leave", "7").await.outcome;
+    assert_eq!((left.kind(), left.exit_code), (Kind::Exited, 7));
+    assert_eq!(session.call(4, "py.divide", "[6, 2]").await.outcome.value, "3.0");
+    assert_eq!(session.run(5, "echo commands too").await.stdout(), "commands too\n");
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_child_is_told_at_once() {
+    let coordinator = Coordinator::start().await;
+    let cases = [
+        ("echo oops >&2; exit 3", "it exited with code 3 before it said Hello; it wrote: oops"),
+        ("printf 'hello, world' >&0; exec sleep 600", "it does not keep to the protocol: "),
+    ];
+    for (command, words) in cases {
+        let worker = Worker::start(&coordinator, &["--child", command]);
+        let (status, log) = worker.exit().await;
+        assert_eq!(status.code(), Some(78), "{command}: {log}");
+        assert!(log.contains(words) && log.contains(command), "{command}: {log}");
+    }
+}

@@ -119,13 +119,16 @@ impl Workers for Service {
         &self,
         request: Request<Streaming<pb::WorkerMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let from = request.remote_addr().map(|addr| addr.ip());
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.and_then(|message| message.body);
         let Some(pb::worker_message::Body::Hello(hello)) = first else {
             return Err(Status::invalid_argument("Hello comes first"));
         };
         let (outgoing, messages) = mpsc::unbounded_channel();
+        let from = from.expect("a TCP connection");
         let session = Session {
+            from,
             hello,
             outgoing,
             incoming,
@@ -146,6 +149,8 @@ impl Workers for Service {
 
 pub(crate) struct Session {
     pub hello: pb::Hello,
+    /// Where it came from.
+    pub from: std::net::IpAddr,
     outgoing: mpsc::UnboundedSender<Result<pb::CoordinatorMessage, Status>>,
     incoming: Streaming<pb::WorkerMessage>,
     reports: VecDeque<pb::Report>,
@@ -375,7 +380,7 @@ impl Worker {
         Some(Worker::start_by(worker, coordinator.addr, TOKEN, args))
     }
 
-    /// A worker with functions: one of the examples, which are built with the tests.
+    /// A worker with functions: one of the examples, which `cargo test -p taskq-worker` builds (but not with `--test`).
     pub(crate) fn start_example(coordinator: &Coordinator, name: &str, args: &[&str]) -> Worker {
         let test = std::env::current_exe().expect("the test is a file");
         let built = test.ancestors().nth(2).expect("target/debug/deps").join("examples").join(name);

@@ -20,6 +20,13 @@ async fn a_worker_introduces_itself() {
 }
 
 #[tokio::test]
+async fn a_worker_connects_from_the_address_that_it_is_given() {
+    let mut coordinator = Coordinator::start().await;
+    let _one = Worker::start(&coordinator, &["--source-address", "127.0.0.2"]);
+    assert_eq!(coordinator.hello().await.from.to_string(), "127.0.0.2");
+}
+
+#[tokio::test]
 async fn the_coordinator_may_come_later() {
     let addr = Coordinator::start().await.vanish();
     let _worker = Worker::start_at(addr, TOKEN, &[]);

@@ -5,6 +5,7 @@ mod blobs;
 mod calls;
 mod children;
 mod coordinator;
+mod embed;
 mod link;
 mod run;
 mod trees;

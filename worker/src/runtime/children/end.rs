@@ -1,5 +1,6 @@
 //! What it means when a child ends without an answer.
 
+use super::super::by_lease;
 use super::super::call::End;
 use super::Program;
 use crate::attempt::{Cause, Fault, How, Outcome, Task};
@@ -53,7 +54,7 @@ pub(super) fn of(
             return Outcome { how: How::Lost, message, ..Outcome::default() };
         }
         Exit::Exited(Exited { fenced: true, .. }) => {
-            let message = format!("worker {worker} killed it, as its lease was about to end");
+            let message = by_lease(worker);
             return Outcome { how: How::Rejected, message, ..Outcome::default() };
         }
         Exit::Exited(exited) => exited,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::call::{End, argument, refuse};
+use super::super::call::{End, argument, end_stopped, refuse};
 use super::super::{Shared, Stop};
 use super::child::{Child, Ears};
 use super::{Program, Work, end};
@@ -32,6 +32,11 @@ const FLUSH: Duration = Duration::from_millis(50);
 /// Runs one call. False if the child is not to be used again.
 pub(super) async fn serve(shared: &Shared, program: &Program, child: &mut Child, work: Work) -> bool {
     let Work { task, slot, mut stop } = work;
+    let stopped = *stop.borrow_and_update();
+    if let Some(why) = stopped {
+        end_stopped(shared, &task, why);
+        return true;
+    }
     let function = &task.call().expect("only calls come here").function;
     if !child.functions.iter().any(|name| **name == **function) {
         let worker = &shared.surroundings.worker;
@@ -110,8 +115,6 @@ impl<'a> Running<'a> {
     }
 
     async fn until_end(&mut self, stop: &mut tokio::sync::watch::Receiver<Option<Stop>>) -> Over {
-        // Said before it began, or before anybody looked.
-        stop.mark_changed();
         let mut hangs_on = true;
         loop {
             let now = Instant::now();

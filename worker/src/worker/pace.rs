@@ -1,0 +1,69 @@
+//! How long calls take, to tell how many of them make a handful: short ones are handed to a thread several at once, as it
+//! takes longer to hand one over than to run it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::attempt::Outcome;
+
+/// A handful takes this long: much longer than to hand it over, and shorter than anybody notices.
+const HANDFUL_US: f64 = 1_000.0;
+const MOST: usize = 256;
+/// How much of the longest one is remembered from one call to the next: a few short ones do not make a function short.
+const MEMORY: f64 = 0.98;
+
+/// By function: the longest call of late, in microseconds.
+#[derive(Default)]
+pub(super) struct Pace(HashMap<Arc<str>, f64>);
+
+impl Pace {
+    pub(super) fn note(&mut self, function: &Arc<str>, outcome: &Outcome) {
+        let took = outcome.usage.wall_us as f64;
+        match self.0.get_mut(function) {
+            Some(longest) => *longest = took.max(*longest * MEMORY),
+            None => _ = self.0.insert(Arc::clone(function), took),
+        }
+    }
+
+    /// How many calls may follow one.
+    pub(super) fn followers(&self, function: &str) -> usize {
+        // Nothing is known of a function that was never called: it may take a day.
+        let Some(longest) = self.0.get(function) else { return 0 };
+        let many = HANDFUL_US / longest.max(1.0);
+        // A float becomes the nearest number that there is.
+        (many as usize).min(MOST).saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempt::Usage;
+
+    fn after(calls: &[u64]) -> usize {
+        let (function, mut pace) = (Arc::from("f"), Pace::default());
+        for wall_us in calls {
+            let usage = Usage { wall_us: *wall_us, ..Usage::default() };
+            pace.note(&function, &Outcome { usage, ..Outcome::default() });
+        }
+        pace.followers("f")
+    }
+
+    #[test]
+    fn a_handful_is_a_millisecond() {
+        assert_eq!(after(&[]), 0);
+        assert_eq!(after(&[1]), 255);
+        assert_eq!(after(&[100]), 9);
+        assert_eq!(after(&[600]), 0);
+        assert_eq!(after(&[1_000_000]), 0);
+    }
+
+    #[test]
+    fn one_long_call_is_remembered_for_a_while() {
+        let mut calls = vec![50_000];
+        calls.extend([1; 50]);
+        assert_eq!(after(&calls), 0);
+        calls.extend([1; 500]);
+        assert_eq!(after(&calls), 255);
+    }
+}
