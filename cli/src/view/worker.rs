@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use taskq_client::model::{Worker, worker};
+use taskq_client::model::function::Runtime;
+use taskq_client::model::{Function, Worker, worker};
 
 use crate::output::{Column, View};
 use crate::text;
@@ -22,6 +23,29 @@ pub(crate) struct WorkerView {
     version: String,
     last_seen_ms_ago: u64,
     tasks: Vec<String>,
+    functions: Vec<FunctionView>,
+    async_slots: u32,
+    busy: u32,
+    commands: bool,
+    address: String,
+}
+
+/// What a worker can be called for.
+#[derive(Serialize)]
+struct FunctionView {
+    name: String,
+    runtime: &'static str,
+}
+
+impl From<&Function> for FunctionView {
+    fn from(function: &Function) -> FunctionView {
+        let runtime = match function.runtime() {
+            Runtime::Threads => "threads",
+            Runtime::Async => "async",
+            Runtime::Process => "process",
+        };
+        FunctionView { name: function.name.clone(), runtime }
+    }
 }
 
 impl From<Worker> for WorkerView {
@@ -45,7 +69,18 @@ impl From<Worker> for WorkerView {
             version: worker.version,
             last_seen_ms_ago: worker.last_seen_ms_ago,
             tasks: worker.tasks.iter().map(|task| format!("{}.{}", task.job_id, task.index)).collect(),
+            functions: worker.functions.iter().map(FunctionView::from).collect(),
+            async_slots: worker.async_slots,
+            busy: worker.busy,
+            commands: !worker.no_commands,
+            address: worker.address,
         }
+    }
+}
+
+impl FunctionView {
+    fn words(&self) -> String {
+        format!("{} ({})", self.name, self.runtime)
     }
 }
 
@@ -61,10 +96,30 @@ impl WorkerView {
         let mut lines = vec![format!("worker {}  {}", text::visible(&self.name), self.status)];
         let mut add =
             |title: &str, value: String| lines.push(format!("  {title:<10} {}", text::visible(&value)));
-        add("host", format!("{}  taskq {}", self.host, self.version));
-        add("slots", format!("{}: {} running, {} waiting", self.slots, self.running, self.waiting));
+        let mut host = format!("{}  taskq {}", self.host, self.version);
+        if !self.address.is_empty() {
+            host.push_str(&format!("  from {}", self.address));
+        }
+        add("host", host);
+        let mut slots = format!("{}: {} running, {} waiting", self.slots, self.running, self.waiting);
+        if self.async_slots > 0 {
+            slots = format!(
+                "{} and {} async: {} running, {} waiting",
+                self.slots, self.async_slots, self.running, self.waiting
+            );
+        }
+        if self.busy > 0 {
+            slots.push_str(&format!("; {} still busy with calls that were stopped", self.busy));
+        }
+        add("slots", slots);
         add("offers", self.offers());
         add("last seen", format!("{} ago", text::duration(self.last_seen_ms_ago)));
+        if !self.functions.is_empty() {
+            add("functions", self.functions.iter().map(FunctionView::words).collect::<Vec<_>>().join("  "));
+        }
+        if !self.commands {
+            add("commands", "none: it runs functions only".to_owned());
+        }
         add("tasks", self.tasks.join(" "));
         lines
     }
