@@ -58,8 +58,35 @@ pub(crate) enum Program {
     Argv(Template),
     /// One script for `sh -c`.
     Shell(Template),
+    /// A function by its name.
+    Call(Call),
     /// The coordinator sent a template that this worker does not understand.
     Unusable(String),
+}
+
+/// A function to call, and for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub function: Arc<str>,
+    /// How argument and value are written: the name of a codec, which may be one that only a child knows.
+    pub codec: Arc<str>,
+    /// Of a job without elements.
+    pub argument: Argument,
+}
+
+/// What a function is called with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Argument {
+    Bytes(Bytes),
+    /// To be fetched first.
+    Blob(Blob),
+}
+
+/// Bytes that the coordinator keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blob {
+    pub sha256: Bytes,
+    pub size: ByteCount,
 }
 
 /// A number of bytes.
@@ -88,6 +115,16 @@ pub(crate) struct Task {
     pub fields: Vec<Bytes>,
 }
 
+impl Task {
+    /// The call that this task is; None for a command.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        match &self.job.program {
+            Program::Call(call) => Some(call),
+            Program::Argv(_) | Program::Shell(_) | Program::Unusable(_) => None,
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Outcome {
@@ -99,6 +136,12 @@ pub(crate) struct Outcome {
     pub usage: Usage,
     pub stdout: Rest,
     pub stderr: Rest,
+    /// What a call returned; of any length.
+    pub value: Bytes,
+    /// Where a long value is, once it is there.
+    pub value_blob: Option<Blob>,
+    /// Why a call returned nothing.
+    pub fault: Option<Box<Fault>>,
     pub started_unix_ms: u64,
     pub ended_unix_ms: u64,
 }
@@ -117,6 +160,76 @@ pub(crate) enum How {
     /// It did not run (to its end) for a reason that is the worker's; costs no attempt.
     #[default]
     Rejected,
+    /// A call that returned a value.
+    Completed,
+    /// A call that did not; the fault says why.
+    Failed,
+}
+
+/// What went wrong in a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub cause: Cause,
+    /// Of the error, as its language names it; may be empty.
+    pub kind: String,
+    pub message: String,
+    /// What caused it, and what caused that.
+    pub chain: Vec<String>,
+    /// `file:line:column`, or empty.
+    pub place: String,
+    /// Not to be tried again.
+    pub fatal: bool,
+    /// The error itself, encoded as the call says; may be empty.
+    pub value: Bytes,
+}
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The function returned an error.
+    Error,
+    /// It panicked.
+    Panic,
+    /// Its argument could not be read.
+    Argument,
+    /// What it returned could not be written, or is too long.
+    Result,
+    /// There is no such function here, or no child process to run it.
+    Function,
+}
+
+impl Fault {
+    /// One that has nothing but a message.
+    pub(crate) fn new(cause: Cause, message: impl Into<String>) -> Box<Fault> {
+        let message = message.into();
+        let (kind, chain, place, value) = (String::new(), Vec::new(), String::new(), Bytes::new());
+        Box::new(Fault { cause, kind, message, chain, place, fatal: false, value })
+    }
+
+    /// The same, never to be tried again.
+    pub(crate) fn fatal(mut self: Box<Self>) -> Box<Fault> {
+        self.fatal = true;
+        self
+    }
+
+    /// The same, of a type.
+    pub(crate) fn of(mut self: Box<Self>, kind: &str) -> Box<Fault> {
+        kind.clone_into(&mut self.kind);
+        self
+    }
+
+    /// `FUNCTION: TYPE: MESSAGE` in one line.
+    pub(crate) fn line(&self, function: &str) -> String {
+        // `core::num::error::ParseIntError` is known as its last part.
+        let plain = self.kind.split('<').next().unwrap_or_default();
+        let kind = plain.rsplit("::").next().unwrap_or_default();
+        let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        if kind.is_empty() {
+            format!("{function}: {message}")
+        } else {
+            format!("{function}: {kind}: {message}")
+        }
+    }
 }
 
 /// The last part of a stream, and how long the whole was.
@@ -175,6 +288,13 @@ pub(crate) mod tests {
         };
         let key = Key { job: id, index, attempt: 1, epoch: Epoch(1) };
         Task { key, job: Arc::new(job), fields: Vec::new() }
+    }
+
+    #[test]
+    fn a_fault_is_one_line() {
+        let fault = Fault::new(Cause::Error, "no\n number ").of("core::num::ParseIntError");
+        assert_eq!(fault.line("f"), "f: ParseIntError: no number");
+        assert_eq!(Fault::new(Cause::Error, "no").line("f"), "f: no");
     }
 
     impl Task {

@@ -1,18 +1,16 @@
-//! How fast this crate starts processes, for `benches/spawn.rs`: runners and spawner as in a worker, no coordinator.
+//! How fast this crate starts processes, for `benches/spawn.rs`: the runtime of commands and the spawner as in a worker, no coordinator.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use taskq_template::Template;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 
 use crate::attempt::{ByteCount, Epoch, How, Job, JobId, Key, Needs, Program, Task};
-use crate::command::Surroundings;
 use crate::memory::Memory;
 use crate::outbox::{self, Event};
-use crate::runner::{self, Context};
+use crate::runtime::{Commands, Flusher, News, Runtime, Shared, Surroundings};
 use crate::spawner::{Setup, Spawner, Who};
 
 /// Runs `true` as `tasks` tasks, `slots` at once, and returns how long that took.
@@ -25,28 +23,29 @@ pub fn time_tasks(tasks: u32, slots: u32) -> Duration {
     runtime.block_on(async {
         let setup = Setup::default();
         let who = Who { program: "/proc/self/exe".into(), setup };
-        let (reports, mut events) = mpsc::unbounded_channel();
-        let context = Arc::new(Context {
+        let (news, mut events) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
             spawner: Spawner::start(who).expect("the spawner starts"),
             surroundings: Surroundings::new("bench".to_owned(), 0),
-            reports,
+            news,
             room: outbox::room(),
             memory: Memory::watch(),
+            flusher: Flusher::default(),
         });
+        let commands = Commands::new(Arc::clone(&shared));
         let job = Arc::new(job());
-        let (_stop, stopped) = watch::channel(None);
-        let mut runners = JoinSet::new();
+        let mut held = Vec::new();
         let mut start = |index: u32, slot: u32| {
             let key = Key { job: job.id, index, attempt: 1, epoch: Epoch(1) };
             let task = Task { key, job: Arc::clone(&job), fields: Vec::new() };
-            runners.spawn(runner::run(Arc::clone(&context), task, slot, stopped.clone()));
+            held.push(commands.start(task, slot));
         };
         // The spawner is up, and everything is in the caches.
         start(0, 0);
         let (mut started, mut ended) = (1, 0);
         let mut began = Instant::now();
         while ended < tasks + 1 {
-            let report = events.recv().await.expect("runners report");
+            let News::Report(report) = events.recv().await.expect("the runtime reports") else { continue };
             let Event::Ended(outcome) = report.event else { continue };
             assert_eq!(outcome.how, How::Exited(0), "{outcome:?}");
             ended += 1;
@@ -59,7 +58,7 @@ pub fn time_tasks(tasks: u32, slots: u32) -> Duration {
             }
         }
         let took = began.elapsed();
-        context.spawner.farewell().await;
+        shared.spawner.farewell().await;
         took
     })
 }

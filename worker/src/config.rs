@@ -1,6 +1,7 @@
 //! Every setting of the worker once: as it is typed, and as it is used.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -9,8 +10,15 @@ use taskq_client::{Access, Address, Port, Sources};
 
 /// The most slots of one worker.
 const SLOTS_MAX: u32 = 4_096;
+/// The most asynchronous calls at once.
+const ASYNC_SLOTS_MAX: u32 = 65_536;
+/// Enough to wait for a thousand other machines at once.
+const ASYNC_SLOTS: u32 = 1_000;
 /// Waiting tasks per slot that the coordinator may send ahead: about 50 ms of the shortest ones.
 const AHEAD: u32 = 128;
+/// The same for calls, which may be a hundred times as short.
+const CALLS_AHEAD: u32 = 4_096;
+const WINDOW_MAX: u32 = 65_536;
 
 /// Takes tasks from a taskq coordinator and runs them on this machine.
 ///
@@ -40,6 +48,20 @@ pub struct Args {
     /// A countable resource that jobs can ask for, such as gpu=1; may be repeated
     #[arg(long = "resource", value_name = "NAME=COUNT", value_parser = resource)]
     pub resources: Vec<(String, u64)>,
+    /// How many asynchronous calls may run at once, beside the slots
+    #[arg(long, env = "TASKQ_ASYNC_SLOTS", default_value_t = ASYNC_SLOTS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(ASYNC_SLOTS_MAX)))]
+    pub async_slots: u32,
+    /// Take calls of functions only, no commands
+    #[arg(long)]
+    pub no_commands: bool,
+    /// A program whose functions can be called here: it is started once per slot, by `sh`, and speaks the protocol for
+    /// children (docs/CHILD_PROTOCOL.md)
+    #[arg(long, value_name = "COMMAND")]
+    pub child: Option<String>,
+    /// The address of this machine from which to connect, where it has several
+    #[arg(long, value_name = "IP")]
+    pub source_address: Option<IpAddr>,
     /// Niceness of tasks above the worker's own; keeps the machine responsive when all cores are busy
     #[arg(long, env = "TASKQ_NICE", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
     pub nice: i32,
@@ -85,6 +107,14 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// What jobs can use up.
     pub resources: BTreeMap<String, u64>,
+    /// Asynchronous calls at once, beside the slots; 1 to 65,536.
+    pub async_slots: u32,
+    /// Calls only.
+    pub no_commands: bool,
+    /// A shell command for children with functions of their own.
+    pub child: Option<String>,
+    /// From which of this machine's addresses to connect. None: whichever leads there.
+    pub source_address: Option<IpAddr>,
     /// Added to the worker's own niceness for tasks; 0 to 19.
     pub nice: i32,
     /// What becomes of tasks whose lease may be over.
@@ -92,7 +122,7 @@ pub struct Config {
     /// The coordinator lives in this very process, so that nobody is left to be told when the process is killed.
     pub coordinator_is_here: bool,
     /// An executable that calls [`maybe_become`](crate::spawner::maybe_become) first in its `main`. Default: this
-    /// process's own.
+    /// process's own. Children for process functions are started from it, too: it has to have the same functions.
     pub spawner: PathBuf,
 }
 
@@ -106,6 +136,10 @@ impl Config {
             slots: cores(),
             labels: BTreeMap::new(),
             resources: BTreeMap::new(),
+            async_slots: ASYNC_SLOTS,
+            no_commands: false,
+            child: None,
+            source_address: None,
             nice: 10,
             on_lease_lost: OnLeaseLost::default(),
             coordinator_is_here: false,
@@ -114,8 +148,13 @@ impl Config {
     }
 
     /// How many tasks the coordinator may entrust to this worker at once.
-    pub(crate) fn window(&self) -> u32 {
-        self.slots * (1 + AHEAD)
+    pub(crate) fn window(&self, has_functions: bool) -> u32 {
+        let commands = self.slots * (1 + AHEAD);
+        if !has_functions {
+            return commands;
+        }
+        let calls = self.slots.saturating_mul(1 + CALLS_AHEAD).min(WINDOW_MAX);
+        calls.max(2 * self.async_slots).max(if self.no_commands { 0 } else { commands })
     }
 }
 
@@ -137,6 +176,10 @@ impl TryFrom<Args> for Config {
             slots: args.slots.unwrap_or(default.slots),
             labels: args.labels.into_iter().collect(),
             resources: args.resources.into_iter().collect(),
+            async_slots: args.async_slots,
+            no_commands: args.no_commands,
+            child: args.child,
+            source_address: args.source_address,
             nice: args.nice,
             on_lease_lost: args.on_lease_lost,
             ..default
@@ -213,6 +256,17 @@ mod tests {
             let said = configured(wrong).expect_err(wrong).to_string();
             assert!(said.contains("write HOST:PORT"), "{wrong:?}: {said}");
         }
+    }
+
+    #[test]
+    fn the_window_is_wider_for_calls() {
+        let access = Access::new("localhost:1", taskq_client::Token::new("t").expect("a token"));
+        let config = Config { slots: 2, async_slots: 1_000, ..Config::new(access) };
+        assert_eq!(config.window(false), 258);
+        assert_eq!(config.window(true), 8_194);
+        assert_eq!(Config { slots: 64, ..config.clone() }.window(true), 65_536);
+        assert_eq!(Config { async_slots: 50_000, ..config.clone() }.window(true), 100_000);
+        assert!(Config { slots: 4_096, ..config }.window(true) >= 4_096);
     }
 
     #[test]

@@ -36,10 +36,34 @@ pub(crate) enum Event {
         chunk: Chunk,
         _room: Option<OwnedSemaphorePermit>,
     },
+    /// How far it has come, in its own words. An older one is of no interest.
+    Progress(Progress),
     Ended(Box<Outcome>),
     Returned {
         reason: &'static str,
     },
+}
+
+/// Said by a call of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Progress {
+    /// 0 to 1.
+    pub fraction: f64,
+    /// At most 1 KiB.
+    pub note: String,
+}
+
+impl Progress {
+    /// The longest note, in bytes.
+    const NOTE: usize = 1024;
+
+    /// Made to fit.
+    pub(crate) fn new(fraction: f64, note: &str) -> Progress {
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        let fits = note.len().min(Progress::NOTE);
+        let end = (0..=fits).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+        Progress { fraction, note: note[..end].to_owned() }
+    }
 }
 
 impl Event {
@@ -47,14 +71,18 @@ impl Event {
     fn is_end(&self) -> bool {
         match self {
             Event::Ended(_) | Event::Returned { .. } => true,
-            Event::Started { .. } | Event::Output { .. } => false,
+            Event::Started { .. } | Event::Output { .. } | Event::Progress(_) => false,
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Event::Output { chunk, .. } => chunk.data.len(),
-            Event::Ended(outcome) => outcome.stdout.data.len() + outcome.stderr.data.len(),
+            Event::Ended(outcome) => {
+                let value = if outcome.value_blob.is_some() { 0 } else { outcome.value.len() };
+                outcome.stdout.data.len() + outcome.stderr.data.len() + value
+            }
+            Event::Progress(progress) => progress.note.len(),
             Event::Started { .. } | Event::Returned { .. } => 0,
         }
     }
@@ -97,7 +125,8 @@ impl Outbox {
         while batch.len() < BATCH_REPORTS && bytes < BATCH_BYTES {
             let Some(report) = self.unsent.pop_front() else { break };
             // The end says when it began, and it is on its way.
-            if matches!(report.event, Event::Started { .. }) && self.ended.contains(&report.key) {
+            let passing = matches!(report.event, Event::Started { .. } | Event::Progress(_));
+            if passing && self.ended.contains(&report.key) {
                 continue;
             }
             bytes += report.event.bytes();
@@ -119,15 +148,30 @@ impl Outbox {
     }
 
     /// The connection is lost: what was not confirmed is to be sent again. That something started is told by the
-    /// list of what is held.
+    /// list of what is held, and how far it had come is old.
     pub(crate) fn rewind(&mut self) {
         while let Some((_, batch)) = self.sent.pop_back() {
             for report in batch.into_iter().rev() {
-                if !matches!(report.event, Event::Started { .. }) {
+                if !matches!(report.event, Event::Started { .. } | Event::Progress(_)) {
                     self.unsent.push_front(report);
                 }
             }
         }
+    }
+
+    /// Takes out the ends whose value was stored elsewhere; for a connection that is lost.
+    pub(crate) fn take_stored(&mut self) -> Vec<(Key, Box<Outcome>)> {
+        let mut taken = Vec::new();
+        for report in std::mem::take(&mut self.unsent) {
+            match report.event {
+                Event::Ended(outcome) if outcome.value_blob.is_some() => {
+                    self.ended.remove(&report.key);
+                    taken.push((report.key, outcome));
+                }
+                event => self.unsent.push_back(Report { event, ..report }),
+            }
+        }
+        taken
     }
 
     /// Drops all about attempts that belong to somebody else now.

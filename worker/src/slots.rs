@@ -1,109 +1,177 @@
 //! Which waiting task may start, and in which slot. Pure: no process, no clock of its own.
 //!
-//! Waiting tasks start in the order (priority, highest first; job; index). The head waits for what it needs, and
+//! Waiting tasks start in the order (priority, highest first; job; index), each lane by itself. The head waits for what it needs, and
 //! nobody overtakes it: otherwise a task that needs everything would never start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::attempt::{Key, Needs, Task};
 
+/// Where a task waits and runs. Lanes have nothing in common but the named resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Commands, and functions that take a thread or a process.
+    Slots,
+    /// Asynchronous functions.
+    Async,
+}
+
+/// Slots that are taken although their task has ended, for its function has not returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Busy {
+    pub slots: u32,
+    pub asynchronous: u32,
+}
+
 /// What the worker offers, who has it, and who waits.
 pub(crate) struct Slots {
-    free: BTreeSet<u32>,
+    lanes: [Line; 2],
     named: BTreeMap<String, u64>,
-    waiting: BTreeMap<Place, (Task, Instant)>,
     running: BTreeMap<Key, Held>,
+    /// Attempts that have ended, and whose function has not returned.
+    busy: HashMap<Key, (Lane, Vec<u32>)>,
+    /// Where each task waits.
+    places: HashMap<Key, (Lane, Place)>,
+}
+
+/// One lane: who waits in it, and which of its slots are free.
+struct Line {
+    free: BTreeSet<u32>,
+    waiting: BTreeMap<Place, (Task, Instant)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place(std::cmp::Reverse<i32>, Key);
 
 struct Held {
+    lane: Lane,
     slots: Vec<u32>,
     named: BTreeMap<String, u64>,
 }
 
 impl Slots {
-    pub(crate) fn new(slots: u32, named: BTreeMap<String, u64>) -> Slots {
-        Slots { free: (0..slots).collect(), named, waiting: BTreeMap::new(), running: BTreeMap::new() }
+    pub(crate) fn new(slots: u32, asynchronous: u32, named: BTreeMap<String, u64>) -> Slots {
+        let line = |slots| Line { free: (0..slots).collect(), waiting: BTreeMap::new() };
+        Slots {
+            lanes: [line(slots), line(asynchronous)],
+            named,
+            running: BTreeMap::new(),
+            busy: HashMap::new(),
+            places: HashMap::new(),
+        }
     }
 
     /// Queues a task. One that is here already is not queued again.
-    pub(crate) fn add(&mut self, task: Task, now: Instant) {
-        if !self.running.contains_key(&task.key) {
-            self.waiting.entry(place(&task)).or_insert((task, now));
+    pub(crate) fn add(&mut self, task: Task, lane: Lane, now: Instant) {
+        if !self.running.contains_key(&task.key) && !self.places.contains_key(&task.key) {
+            let place = Place(std::cmp::Reverse(task.job.priority), task.key);
+            self.places.insert(task.key, (lane, place));
+            self.lanes[lane as usize].waiting.insert(place, (task, now));
         }
     }
 
     /// The next task that may start now, with the number of its (first) slot, from 0.
     pub(crate) fn start(&mut self) -> Option<(Task, u32)> {
-        let entry = self.waiting.first_entry()?;
+        self.start_in(Lane::Slots).or_else(|| self.start_in(Lane::Async))
+    }
+
+    fn start_in(&mut self, lane: Lane) -> Option<(Task, u32)> {
+        let line = &mut self.lanes[lane as usize];
+        let entry = line.waiting.first_entry()?;
         let needs = &entry.get().0.job.needs;
-        if !fits(needs, &self.free, &self.named) {
+        if !fits(needs, &line.free, &self.named) {
             return None;
         }
         let (task, _) = entry.remove();
+        self.places.remove(&task.key);
         let needs = &task.job.needs;
-        let slots: Vec<u32> = self.free.iter().copied().take(needs.slots as usize).collect();
-        slots.iter().for_each(|slot| assert!(self.free.remove(slot), "a slot is free or taken"));
+        let slots: Vec<u32> = line.free.iter().copied().take(needs.slots as usize).collect();
+        slots.iter().for_each(|slot| assert!(line.free.remove(slot), "a slot is free or taken"));
         for (name, count) in &needs.named {
             if let Some(left) = self.named.get_mut(name) {
                 *left -= count;
             }
         }
         let first = slots.first().copied().unwrap_or(0);
-        self.running.insert(task.key, Held { slots, named: needs.named.clone() });
+        self.running.insert(task.key, Held { lane, slots, named: needs.named.clone() });
         Some((task, first))
     }
 
     /// A started task has ended: what it held is free.
     pub(crate) fn end(&mut self, key: Key) {
+        let (lane, slots) = self.leave(key);
+        self.lanes[lane as usize].free.extend(slots);
+    }
+
+    /// A started task has ended, but its function has not returned: its slots are not free.
+    pub(crate) fn end_busy(&mut self, key: Key) {
+        let left = self.leave(key);
+        self.busy.insert(key, left);
+    }
+
+    /// A function that was busy has returned: its slots are free.
+    pub(crate) fn returned(&mut self, key: Key) {
+        let (lane, slots) = self.busy.remove(&key).expect("only busy functions return, and once");
+        self.lanes[lane as usize].free.extend(slots);
+    }
+
+    fn leave(&mut self, key: Key) -> (Lane, Vec<u32>) {
         let held = self.running.remove(&key).expect("only started tasks end, and once");
-        self.free.extend(held.slots);
         for (name, count) in held.named {
             if let Some(left) = self.named.get_mut(&name) {
                 *left += count;
             }
         }
+        (held.lane, held.slots)
+    }
+
+    /// How much is taken by nobody's task.
+    pub(crate) fn busy(&self) -> Busy {
+        let of = |lane| {
+            let taken = self.busy.values().filter(|(of, _)| *of == lane).map(|(_, slots)| slots.len());
+            u32::try_from(taken.sum::<usize>()).expect("not more than there are slots")
+        };
+        Busy { slots: of(Lane::Slots), asynchronous: of(Lane::Async) }
     }
 
     /// Takes a waiting task out. None if it does not wait here.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Task> {
-        let place = *self.waiting.keys().find(|place| place.1 == key)?;
-        self.waiting.remove(&place).map(|(task, _)| task)
+        let (lane, place) = self.places.remove(&key)?;
+        self.lanes[lane as usize].waiting.remove(&place).map(|(task, _)| task)
     }
 
     /// Takes out all that waited longer than `patience`.
     pub(crate) fn give_back(&mut self, now: Instant, patience: Duration) -> Vec<Key> {
         let mut late = Vec::new();
-        self.waiting.retain(|place, (_, since)| {
-            let stays = now.duration_since(*since) < patience;
-            if !stays {
-                late.push(place.1);
-            }
-            stays
-        });
+        for line in &mut self.lanes {
+            line.waiting.retain(|place, (_, since)| {
+                let stays = now.duration_since(*since) < patience;
+                if !stays {
+                    late.push(place.1);
+                    self.places.remove(&place.1);
+                }
+                stays
+            });
+        }
         late
     }
 
     /// When the first waiting task came.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.waiting.values().map(|(_, since)| *since).min()
+        self.lanes.iter().flat_map(|line| line.waiting.values()).map(|(_, since)| *since).min()
     }
 
     /// All that waits or runs.
     pub(crate) fn held(&self) -> impl Iterator<Item = Key> + '_ {
-        self.waiting.keys().map(|place| place.1).chain(self.running.keys().copied())
+        let waiting = self.lanes.iter().flat_map(|line| line.waiting.keys());
+        waiting.map(|place| place.1).chain(self.running.keys().copied())
     }
 
+    /// Nothing waits or runs. Functions that are busy have no task any more.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
+        self.places.is_empty() && self.running.is_empty()
     }
-}
-
-fn place(task: &Task) -> Place {
-    Place(std::cmp::Reverse(task.job.priority), task.key)
 }
 
 fn fits(needs: &Needs, free: &BTreeSet<u32>, named: &BTreeMap<String, u64>) -> bool {
@@ -117,7 +185,7 @@ mod tests {
     use crate::attempt::tests::task;
 
     fn slots(count: u32) -> Slots {
-        Slots::new(count, BTreeMap::from([("gpu".to_owned(), 1)]))
+        Slots::new(count, 2, BTreeMap::from([("gpu".to_owned(), 1)]))
     }
 
     fn started(slots: &mut Slots) -> Vec<(u64, u32, u32)> {
@@ -128,10 +196,10 @@ mod tests {
     fn priority_goes_before_job_and_index() {
         let mut slots = slots(4);
         let now = Instant::now();
-        slots.add(task(2, 1).priority(0), now);
-        slots.add(task(2, 0).priority(0), now);
-        slots.add(task(1, 5).priority(0), now);
-        slots.add(task(9, 0).priority(3), now);
+        slots.add(task(2, 1).priority(0), Lane::Slots, now);
+        slots.add(task(2, 0).priority(0), Lane::Slots, now);
+        slots.add(task(1, 5).priority(0), Lane::Slots, now);
+        slots.add(task(9, 0).priority(3), Lane::Slots, now);
         assert_eq!(started(&mut slots), [(9, 0, 0), (1, 5, 1), (2, 0, 2), (2, 1, 3)]);
     }
 
@@ -139,10 +207,10 @@ mod tests {
     fn nobody_overtakes_a_head_that_does_not_fit() {
         let mut slots = slots(2);
         let now = Instant::now();
-        slots.add(task(1, 0), now);
+        slots.add(task(1, 0), Lane::Slots, now);
         assert_eq!(started(&mut slots), [(1, 0, 0)]);
-        slots.add(task(2, 0).slots(2), now);
-        slots.add(task(3, 0), now);
+        slots.add(task(2, 0).slots(2), Lane::Slots, now);
+        slots.add(task(3, 0), Lane::Slots, now);
         assert_eq!(started(&mut slots), []);
         slots.end(task(1, 0).key);
         assert_eq!(started(&mut slots), [(2, 0, 0)]);
@@ -154,8 +222,8 @@ mod tests {
     fn named_resources_are_counted_and_given_back() {
         let mut slots = slots(4);
         let now = Instant::now();
-        slots.add(task(1, 0).named("gpu", 1), now);
-        slots.add(task(1, 1).named("gpu", 1), now);
+        slots.add(task(1, 0).named("gpu", 1), Lane::Slots, now);
+        slots.add(task(1, 1).named("gpu", 1), Lane::Slots, now);
         assert_eq!(started(&mut slots), [(1, 0, 0)]);
         slots.end(task(1, 0).key);
         assert_eq!(started(&mut slots), [(1, 1, 0)]);
@@ -166,9 +234,9 @@ mod tests {
         let mut slots = slots(1);
         let now = Instant::now();
         let patience = Duration::from_secs(1);
-        slots.add(task(1, 0), now);
-        slots.add(task(1, 1), now);
-        slots.add(task(1, 2), now + patience);
+        slots.add(task(1, 0), Lane::Slots, now);
+        slots.add(task(1, 1), Lane::Slots, now);
+        slots.add(task(1, 2), Lane::Slots, now + patience);
         assert_eq!(started(&mut slots), [(1, 0, 0)]);
         assert_eq!(slots.give_back(now + patience, patience), [task(1, 1).key]);
         assert_eq!(slots.oldest(), Some(now + patience));
@@ -179,10 +247,54 @@ mod tests {
     fn the_same_assignment_twice_is_one_task() {
         let mut slots = slots(2);
         let now = Instant::now();
-        slots.add(task(1, 0), now);
-        slots.add(task(1, 0), now);
+        slots.add(task(1, 0), Lane::Slots, now);
+        slots.add(task(1, 0), Lane::Slots, now);
         assert_eq!(started(&mut slots), [(1, 0, 0)]);
-        slots.add(task(1, 0), now);
+        slots.add(task(1, 0), Lane::Slots, now);
         assert_eq!(started(&mut slots), []);
+    }
+
+    #[test]
+    fn lanes_do_not_wait_for_each_other() {
+        let mut slots = slots(1);
+        let now = Instant::now();
+        slots.add(task(1, 0), Lane::Slots, now);
+        slots.add(task(1, 1), Lane::Slots, now);
+        (0..3).for_each(|i| slots.add(task(2, i).priority(-1), Lane::Async, now));
+        assert_eq!(started(&mut slots), [(1, 0, 0), (2, 0, 0), (2, 1, 1)]);
+        slots.end(task(2, 0).key);
+        assert_eq!(started(&mut slots), [(2, 2, 0)]);
+        assert_eq!(slots.remove(task(1, 1).key).map(|task| task.key), Some(task(1, 1).key));
+        assert_eq!(slots.held().count(), 3);
+    }
+
+    #[test]
+    fn named_resources_are_shared_by_the_lanes() {
+        let mut slots = slots(1);
+        let now = Instant::now();
+        slots.add(task(1, 0).named("gpu", 1), Lane::Slots, now);
+        slots.add(task(2, 0).named("gpu", 1), Lane::Async, now);
+        assert_eq!(started(&mut slots), [(1, 0, 0)]);
+        slots.end(task(1, 0).key);
+        assert_eq!(started(&mut slots), [(2, 0, 0)]);
+    }
+
+    #[test]
+    fn a_busy_slot_is_not_free_until_its_function_returns() {
+        let mut slots = slots(3);
+        let now = Instant::now();
+        slots.add(task(1, 0).slots(2).named("gpu", 1), Lane::Slots, now);
+        slots.add(task(2, 0), Lane::Async, now);
+        assert_eq!(started(&mut slots).len(), 2);
+        slots.end_busy(task(1, 0).key);
+        slots.end_busy(task(2, 0).key);
+        assert_eq!(slots.busy(), Busy { slots: 2, asynchronous: 1 });
+        assert!(slots.is_empty(), "no task is here any more");
+        slots.add(task(3, 0).named("gpu", 1), Lane::Slots, now);
+        slots.add(task(3, 1), Lane::Slots, now);
+        assert_eq!(started(&mut slots), [(3, 0, 2)]);
+        slots.returned(task(1, 0).key);
+        assert_eq!(started(&mut slots), [(3, 1, 0)]);
+        assert_eq!(slots.busy(), Busy { slots: 0, asynchronous: 1 });
     }
 }

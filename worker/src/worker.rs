@@ -7,22 +7,27 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, pending};
+use std::os::unix::ffi::OsStrExt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info};
 
 use crate::attempt::Key;
-use crate::command::Surroundings;
+use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::memory::{self, Memory};
-use crate::outbox::{self, Outbox, Report};
-use crate::runner::{Context, Stop};
+use crate::outbox::{self, Outbox};
+use crate::registry::{Function, Registry};
+use crate::runtime::{
+    Attempt, ChildProgram, Children, Flusher, News as Told, Shared, Surroundings, take_leave,
+};
+use crate::runtimes::{Programs, Runtimes};
 use crate::session::connect;
 use crate::session::{self, Incarnation, Losses, News, Outgoing};
 use crate::slots::Slots;
@@ -31,8 +36,10 @@ use crate::spawner::{Setup, Spawner, Who};
 mod here;
 mod link;
 mod told;
+mod values;
 
 use link::Link;
+use values::{Stored, Values};
 
 /// A task that has waited this long behind others is given back: somebody else may be free.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -56,6 +63,17 @@ pub enum Error {
     /// The process that runs tasks cannot be started.
     #[error("cannot start the process that runs tasks")]
     Spawner(#[source] std::io::Error),
+    /// There are not enough threads for the functions.
+    #[error("cannot start the threads that run functions; give fewer --slots")]
+    Threads(#[source] std::io::Error),
+    /// The program with functions cannot be started, or does not keep to the protocol.
+    #[error("cannot use the program {command:?} of --child: {why}")]
+    Child {
+        /// As it was given.
+        command: String,
+        /// What happened.
+        why: String,
+    },
 }
 
 /// Works until `shutdown` completes, then drains: takes nothing, gives back what has not started, finishes the rest.
@@ -77,22 +95,44 @@ pub async fn run_until(
     drain: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    run_functions(config, Functions::default(), drain, stop).await
+}
+
+/// What a worker has beside commands.
+#[derive(Clone, Default)]
+pub(crate) struct Functions {
+    pub registry: Registry,
+    /// Of each child of this program.
+    pub memory_bytes: Option<u64>,
+}
+
+/// As [`run_until`], with functions.
+pub(crate) async fn run_functions(
+    config: Config,
+    functions: Functions,
+    drain: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let dial = connect::Dial::new(&config.access).map_err(Error::Access)?;
-    let mut worker = Worker::start(config)?;
-    let result = worker.work(session::open(dial), drain, stop).await;
-    worker.context.spawner.farewell().await;
+    let blobs = Blobs::new(dial.channel(Duration::MAX));
+    let (mut worker, inbox) = Loop::start(config, functions, blobs).await?;
+    let result = worker.work(session::open(dial), inbox, drain, stop).await;
+    worker.shared.spawner.farewell().await;
     result
 }
 
-struct Worker {
+struct Loop {
     config: Config,
     incarnation: Incarnation,
-    context: Arc<Context>,
-    events: mpsc::UnboundedReceiver<Report>,
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
     slots: Slots,
-    runners: HashMap<Key, Runner>,
-    tasks: JoinSet<()>,
+    running: HashMap<Key, Running>,
+    runtimes: Arc<Runtimes>,
     outbox: Outbox,
+    blobs: Blobs,
+    values: Values,
+    uploads: JoinSet<()>,
     link: Option<Link>,
     /// Whether this worker has ever been welcome: before, a refusal is its end.
     known: bool,
@@ -113,8 +153,14 @@ struct Worker {
     leave_at: Option<Instant>,
 }
 
-struct Runner {
-    stop: watch::Sender<Option<Stop>>,
+/// What the runtimes and the uploads have to say.
+struct Inbox {
+    events: mpsc::UnboundedReceiver<Told>,
+    stored: mpsc::UnboundedReceiver<Stored>,
+}
+
+struct Running {
+    attempt: Box<dyn Attempt>,
     /// Its reports are nobody's business.
     dropped: bool,
 }
@@ -142,8 +188,8 @@ impl fmt::Display for Drainer {
     }
 }
 
-impl Worker {
-    fn start(config: Config) -> Result<Worker, Error> {
+impl Loop {
+    async fn start(config: Config, functions: Functions, blobs: Blobs) -> Result<(Loop, Inbox), Error> {
         // What a killed spawner leaves behind comes to us.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|errno| Error::Spawner(errno.into()))?;
@@ -159,22 +205,34 @@ impl Worker {
         };
         let who = Who { program: config.spawner.clone(), setup };
         // Bounded by what sends into it: two reports a task that runs, and output as far as there is room for it.
-        let (reports, events) = mpsc::unbounded_channel();
-        let context = Context {
+        let (news, events) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
             spawner: Spawner::start(who).map_err(Error::Spawner)?,
             surroundings: Surroundings::new(config.name.clone(), config.nice),
-            reports,
+            news,
             room: outbox::room(),
             memory: Memory::watch(),
-        };
-        Ok(Worker {
+            flusher: Flusher::default(),
+        });
+        let Functions { mut registry, memory_bytes } = functions;
+        let foreign = foreign(&config, &shared, &mut registry, memory_bytes).await?;
+        let registry = Arc::new(registry);
+        let own = ChildProgram { argv: vec![config.spawner.as_os_str().as_bytes().to_vec()], memory_bytes };
+        let programs = Programs { own, foreign };
+        let runtimes = Runtimes::start(&shared, Arc::clone(&registry), blobs.clone(), programs, config.slots)
+            .map_err(Error::Threads)?;
+        let (values, stored) = Values::new();
+        let worker = Loop {
             incarnation,
-            context: Arc::new(context),
-            events,
-            slots: Slots::new(config.slots, config.resources.clone()),
-            runners: HashMap::new(),
-            tasks: JoinSet::new(),
+            shared,
+            registry,
+            slots: Slots::new(config.slots, config.async_slots, config.resources.clone()),
+            running: HashMap::new(),
+            runtimes,
             outbox: Outbox::default(),
+            blobs,
+            values,
+            uploads: JoinSet::new(),
             link: None,
             known: false,
             losses: Losses::default(),
@@ -187,17 +245,20 @@ impl Worker {
             fence_at: None,
             leave_at: None,
             config,
-        })
+        };
+        Ok((worker, Inbox { events, stored }))
     }
 
     async fn work(
         &mut self,
         mut news: mpsc::Receiver<News>,
+        inbox: Inbox,
         drain: impl Future<Output = ()>,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Error> {
         let (mut drain, mut stop) = (pin!(drain), pin!(stop));
         let (mut told_to_drain, mut told_to_stop) = (false, false);
+        let Inbox { events: mut told, mut stored } = inbox;
         let mut events = Vec::with_capacity(EVENTS);
         let mut look = interval(memory::LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -209,7 +270,7 @@ impl Worker {
         );
         while !self.is_done() {
             self.start_what_fits();
-            let Worker { link, outbox, events: inbox, must_tell, .. } = self;
+            let Loop { link, outbox, must_tell, .. } = self;
             let (outgoing, heartbeat) = match link {
                 Some(Link { outgoing, heartbeat: Some(heartbeat), .. }) => {
                     (Some(&*outgoing), Some(heartbeat))
@@ -218,10 +279,11 @@ impl Worker {
             };
             tokio::select! {
                 said = news.recv() => self.hear(said.expect("the session lives as long as its listener"))?,
-                _ = inbox.recv_many(&mut events, EVENTS) => events.drain(..).for_each(|event| self.happened(event)),
+                Some(stored) = stored.recv() => self.stored(stored),
+                _ = told.recv_many(&mut events, EVENTS) => events.drain(..).for_each(|event| self.happened(event)),
                 () = ready(outgoing), if *must_tell || outbox.has_unsent() => self.send(),
                 () = tick(heartbeat) => self.beat(),
-                _ = look.tick() => self.context.memory.look(),
+                _ = look.tick() => self.shared.memory.look(),
                 () = at(self.give_back_at) => self.give_back(),
                 () = at(self.fence_at) => self.fence(),
                 () = at(self.leave_at) => break,
@@ -243,14 +305,9 @@ impl Worker {
     }
 
     fn is_done(&mut self) -> bool {
-        while let Some(ended) = self.tasks.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
-        if self.phase == Phase::Working || !self.slots.is_empty() {
+        self.runtimes.tend();
+        take_leave(&mut self.uploads);
+        if self.phase == Phase::Working || !self.slots.is_empty() || !self.values.is_empty() {
             return false;
         }
         if self.phase == Phase::Stopping && self.leave_at.is_none() {
@@ -270,6 +327,29 @@ impl Worker {
         };
         let _ = timeout(LAST_REPORTS, ending).await;
     }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.runtimes.abandon();
+    }
+}
+
+/// Starts a child of another program once, to hear what functions it has.
+async fn foreign(
+    config: &Config,
+    shared: &Shared,
+    registry: &mut Registry,
+    memory_bytes: Option<u64>,
+) -> Result<Option<ChildProgram>, Error> {
+    let Some(command) = &config.child else { return Ok(None) };
+    let unusable = |why| Error::Child { command: command.clone(), why };
+    let argv = ["/bin/sh", "-c", command].map(|word| word.as_bytes().to_vec()).to_vec();
+    let program = ChildProgram { argv, memory_bytes };
+    for function in Children::functions(shared, &program).await.map_err(unusable)? {
+        registry.try_add(&function, Function::Foreign).map_err(unusable)?;
+    }
+    Ok(Some(program))
 }
 
 /// A connection and two pipes per task, thousands of tasks: the soft limit of 1,024 files is not for us. Returns the

@@ -3,15 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use taskq_client::Codec;
 use taskq_proto::v1 as pb;
 use taskq_template::Template;
 
 use super::Hello;
-use crate::attempt::{ByteCount, Epoch, How, Job, JobId, Key, Needs, Outcome, Program, Range, Stream, Task};
+use crate::attempt::{
+    Argument, Blob, ByteCount, Call, Cause, Epoch, Fault, How, Job, JobId, Key, Needs, Outcome, Program,
+    Range, Stream, Task,
+};
 use crate::outbox::{Event, Report};
+use crate::registry::Kind;
 
 /// Defaults of the fields that a client may leave at zero.
 const KILL_GRACE: Duration = Duration::from_secs(10);
+const CALL_GRACE: Duration = Duration::from_secs(1);
 const OUTPUT_LIMIT: ByteCount = ByteCount(1024 * 1024);
 
 /// The protocol that this worker speaks.
@@ -38,17 +45,32 @@ pub(super) fn hello(hello: &Hello) -> pb::worker_message::Body {
         held: hello.held.iter().copied().map(pb_key).collect(),
         host: hello.host.clone(),
         draining: hello.draining,
-        ..pb::Hello::default()
+        functions: hello.functions.iter().map(function).collect(),
+        async_slots: hello.async_slots,
+        no_commands: hello.no_commands,
     })
+}
+
+fn function((name, kind): &(String, Kind)) -> pb::Function {
+    let runtime = match kind {
+        Kind::Blocking => pb::function::Runtime::Threads,
+        Kind::Asynchronous => pb::function::Runtime::Async,
+        Kind::Process => pb::function::Runtime::Process,
+    };
+    pb::Function { name: name.clone(), runtime: runtime.into() }
 }
 
 pub(super) fn job(template: pb::Template) -> Job {
     let command = template.command.unwrap_or_default();
-    let program = match Template::parse(&command.argv, command.shell, &template.columns) {
+    let is_call = template.call.is_some();
+    let program = match template.call {
         _ if !template.unusable.is_empty() => Program::Unusable(template.unusable),
-        Ok(parsed) if command.shell => Program::Shell(parsed),
-        Ok(parsed) => Program::Argv(parsed),
-        Err(error) => Program::Unusable(error.to_string()),
+        Some(called) => Program::Call(call(called)),
+        None => match Template::parse(&command.argv, command.shell, &template.columns) {
+            Ok(parsed) if command.shell => Program::Shell(parsed),
+            Ok(parsed) => Program::Argv(parsed),
+            Err(error) => Program::Unusable(error.to_string()),
+        },
     };
     let resources = template.resources.unwrap_or_default();
     let millis = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
@@ -59,12 +81,21 @@ pub(super) fn job(template: pb::Template) -> Job {
         cwd: command.cwd,
         stdin: command.stdin,
         timeout: millis(template.timeout_ms),
-        grace: millis(template.kill_grace_ms).unwrap_or(KILL_GRACE),
+        grace: millis(template.kill_grace_ms).unwrap_or(if is_call { CALL_GRACE } else { KILL_GRACE }),
         needs: Needs { slots: resources.slots.max(1), named: resources.named.into_iter().collect() },
         priority: template.priority,
         output_limit: template.output_limit_bytes.map_or(OUTPUT_LIMIT, ByteCount),
         range: template.range.map(|range| Range { start: range.start, step: range.step.max(1) }),
     }
+}
+
+fn call(call: pb::Call) -> Call {
+    let codec = if call.codec.is_empty() { "json".into() } else { call.codec.into() };
+    let argument = match call.argument_blob {
+        Some(blob) => Argument::Blob(Blob { sha256: blob.sha256, size: ByteCount(blob.size_bytes) }),
+        None => Argument::Bytes(call.argument),
+    };
+    Call { function: call.function.into(), codec, argument }
 }
 
 /// The attempts of a unit, in order of their indices.
@@ -81,12 +112,22 @@ pub(super) fn tasks<'a>(unit: &'a pb::Unit, job: &'a Arc<Job>) -> impl Iterator<
         let fields = match job.range {
             Some(range) => {
                 let value = u128::from(range.start) + u128::from(key.index) * u128::from(range.step);
-                vec![value.to_string().into()]
+                vec![number(value, &job.program)]
             }
             None => rows.next().map(|row| row.fields.clone()).unwrap_or_default(),
         };
         Task { key, job: Arc::clone(job), fields }
     })
+}
+
+/// Decimal, as commands and most codecs have it; a call in MessagePack has its own way.
+fn number(value: u128, program: &Program) -> Bytes {
+    match (program, u64::try_from(value)) {
+        (Program::Call(call), Ok(value)) if *call.codec == *Codec::Msgpack.name() => {
+            Codec::Msgpack.encode(&value).expect("MessagePack has a form for every number")
+        }
+        _ => value.to_string().into(),
+    }
 }
 
 pub(super) fn reports(reports: &[Report]) -> pb::worker_message::Body {
@@ -106,6 +147,11 @@ fn report(report: &Report) -> pb::Report {
             data: chunk.data.clone(),
         }),
         Event::Ended(outcome) => pb::report::Event::Outcome(pb_outcome(report.key, outcome)),
+        Event::Progress(progress) => pb::report::Event::Progress(pb::Progress {
+            index: report.key.index,
+            fraction: progress.fraction,
+            note: progress.note.clone(),
+        }),
         Event::Returned { reason } => {
             pb::report::Event::Returned(pb::Returned { reason: (*reason).to_owned() })
         }
@@ -123,7 +169,10 @@ fn pb_outcome(key: Key, outcome: &Outcome) -> pb::Outcome {
         How::CannotExecute(code) => (Kind::CannotExecute, code, 0),
         How::Lost => (Kind::WorkerLost, 0, 0),
         How::Rejected => (Kind::Rejected, 0, 0),
+        How::Completed => (Kind::Completed, 0, 0),
+        How::Failed => (Kind::Failed, 0, 0),
     };
+    let value_blob = outcome.value_blob.as_ref().map(pb_blob);
     pb::Outcome {
         kind: kind.into(),
         exit_code,
@@ -146,6 +195,31 @@ fn pb_outcome(key: Key, outcome: &Outcome) -> pb::Outcome {
         attempt: key.attempt,
         worker: String::new(),
         out_of_memory: outcome.out_of_memory,
-        ..pb::Outcome::default()
+        value: if value_blob.is_some() { Bytes::new() } else { outcome.value.clone() },
+        value_blob,
+        failure: outcome.fault.as_deref().map(pb_failure),
+    }
+}
+
+pub(super) fn pb_blob(blob: &Blob) -> pb::Blob {
+    pb::Blob { sha256: blob.sha256.clone(), size_bytes: blob.size.0 }
+}
+
+fn pb_failure(fault: &Fault) -> pb::Failure {
+    let cause = match fault.cause {
+        Cause::Error => pb::failure::Cause::Error,
+        Cause::Panic => pb::failure::Cause::Panic,
+        Cause::Argument => pb::failure::Cause::Argument,
+        Cause::Result => pb::failure::Cause::Result,
+        Cause::Function => pb::failure::Cause::Function,
+    };
+    pb::Failure {
+        cause: cause.into(),
+        r#type: fault.kind.clone(),
+        message: fault.message.clone(),
+        chain: fault.chain.clone(),
+        place: fault.place.clone(),
+        fatal: fault.fatal,
+        value: fault.value.clone(),
     }
 }

@@ -22,6 +22,8 @@ use tonic::{Code, Status};
 
 use crate::attempt::{Epoch, Job, JobId, Key, Task};
 use crate::outbox::{Report, Seq};
+use crate::registry::Kind;
+use crate::slots::Busy;
 use connect::{AuthChannel, Dial};
 
 /// Between two tries to connect: a random time up to a limit that doubles.
@@ -52,6 +54,10 @@ pub(crate) struct Hello {
     pub window: u32,
     pub held: Vec<Key>,
     pub draining: bool,
+    /// In order of their names.
+    pub functions: Vec<(String, Kind)>,
+    pub async_slots: u32,
+    pub no_commands: bool,
 }
 
 /// What the link has to say.
@@ -97,6 +103,8 @@ pub(crate) type Losses = taskq_client::Told<Lost>;
 pub(crate) struct Outgoing {
     messages: mpsc::Sender<pb::WorkerMessage>,
     next: u64,
+    /// Said with each message.
+    pub busy: Busy,
 }
 
 impl Outgoing {
@@ -129,7 +137,9 @@ impl Outgoing {
 
     /// False if the message found no room, or its link is lost.
     fn send(&mut self, body: pb::worker_message::Body) -> bool {
-        let sent = self.messages.try_send(pb::WorkerMessage { seq: self.next, body: Some(body), ..pb::WorkerMessage::default() }).is_ok();
+        let Busy { slots: busy_slots, asynchronous: busy_async } = self.busy;
+        let message = pb::WorkerMessage { seq: self.next, body: Some(body), busy_slots, busy_async };
+        let sent = self.messages.try_send(message).is_ok();
         self.next += u64::from(sent);
         sent
     }
@@ -171,7 +181,7 @@ async fn one_link(
     let channel = dial.channel(lease.map_or(Duration::MAX, probe::patience));
     let mut client = WorkersClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
     let (messages, outgoing) = mpsc::channel(IN_FLIGHT);
-    news.send(News::Opening(Outgoing { messages, next: 1 })).await.ok()?;
+    news.send(News::Opening(Outgoing { messages, next: 1, busy: Busy::default() })).await.ok()?;
     let silence = || Lost::Unavailable("the coordinator is silent, and so is the network".to_owned());
     let mut silent = pin!(lease_probe(&channel, lease));
     let opening = client.session(ReceiverStream::new(outgoing));

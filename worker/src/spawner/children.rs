@@ -16,8 +16,8 @@ use super::proc::{self, Identity, OwnChildren};
 use super::wire::Exited;
 use crate::sys;
 
-/// Entries that only tasks have, and that tell one attempt from another.
-const MARKS: [&[u8]; 3] = [b"TASKQ_JOB=", b"TASKQ_TASK=", b"TASKQ_ATTEMPT="];
+/// Entries that only tasks have, and that tell one attempt from another. A child that serves calls has one of its own.
+const MARKS: [&[u8]; 4] = [b"TASKQ_JOB=", b"TASKQ_TASK=", b"TASKQ_ATTEMPT=", b"TASKQ_CHILD_ID="];
 
 pub(super) struct Children {
     all: OwnChildren,

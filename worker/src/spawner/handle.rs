@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,9 +42,23 @@ pub(crate) struct Command {
     pub env: Vec<Vec<u8>>,
     /// Empty: the worker's own.
     pub cwd: Vec<u8>,
-    /// Empty: nothing to read.
-    pub stdin: Bytes,
+    pub stdin: Stdin,
     pub nice: i32,
+}
+
+/// What a process has as its standard input.
+#[derive(Clone, Debug)]
+pub(crate) enum Stdin {
+    /// A file with these bytes; without any, nothing to read.
+    Bytes(Bytes),
+    /// One end of a socket.
+    Socket(Arc<OwnedFd>),
+}
+
+impl Default for Stdin {
+    fn default() -> Stdin {
+        Stdin::Bytes(Bytes::new())
+    }
 }
 
 /// Why there is no process.
@@ -317,7 +332,7 @@ impl Connection {
                 (Order::Spawn(wire::Spawn { id, argv, env, cwd, nice, has_stdin }), stdin)
             }
         };
-        self.outgoing.push(&Request { order: Some(order) }, stdin.map(Into::into));
+        self.outgoing.push(&Request { order: Some(order) }, stdin);
         None
     }
 
@@ -406,15 +421,17 @@ fn take_leave(mut process: process::Child) {
     orphans::unregister(pid);
 }
 
-/// A file in memory that a program can read as its standard input.
-fn standard_input(bytes: &Bytes) -> io::Result<Option<File>> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
+/// Bytes are in a file in memory that a program can read.
+fn standard_input(stdin: &Stdin) -> io::Result<Option<OwnedFd>> {
+    let bytes = match stdin {
+        Stdin::Bytes(bytes) if bytes.is_empty() => return Ok(None),
+        Stdin::Bytes(bytes) => bytes,
+        Stdin::Socket(socket) => return socket.try_clone().map(Some),
+    };
     let mut file = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;
-    Ok(Some(file))
+    Ok(Some(file.into()))
 }
 
 /// A thread of its own, not one of the runtime's: a runtime that ends must not wait for it.

@@ -25,8 +25,8 @@ mod proc;
 mod serve;
 mod wire;
 
-pub(crate) use handle::{Command, Control, Ending, Exit, Failure, Process, Spawner, Who};
-pub(crate) use wire::{Setup, Stage};
+pub(crate) use handle::{Command, Control, Ending, Exit, Failure, Process, Spawner, Stdin, Who};
+pub(crate) use wire::{Exited, Setup, Stage};
 
 use std::os::fd::AsFd;
 

@@ -1,40 +1,71 @@
 //! What happens here: tasks start and end, wait too long, must stop; reports go out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, Interval};
 use tracing::{info, warn};
 
-use super::{Drainer, PATIENCE, Phase, Runner, Worker};
-use crate::attempt::Key;
+use super::{Drainer, Loop, PATIENCE, Phase, Running};
+use crate::attempt::{Key, Outcome};
 use crate::clock;
 use crate::outbox::{Event, Report};
-use crate::runner::{self, Stop};
+use crate::runtime::{News as Told, Stop};
 
-impl Worker {
+impl Loop {
     pub(super) fn start_what_fits(&mut self) {
         if self.safe_until.is_some_and(|until| until <= clock::since_boot()) {
             return;
         }
         while let Some((task, slot)) = self.slots.start() {
             let key = task.key;
-            let (stop, stopped) = watch::channel(None);
-            self.runners.insert(key, Runner { stop, dropped: false });
-            self.tasks.spawn(runner::run(Arc::clone(&self.context), task, slot, stopped));
+            let attempt = self.runtimes.begin(task, slot);
+            self.running.insert(key, Running { attempt, dropped: false });
         }
     }
 
-    pub(super) fn happened(&mut self, report: Report) {
-        let dropped = self.runners.get(&report.key).is_none_or(|runner| runner.dropped);
-        if let Event::Ended(_) = report.event {
-            self.runners.remove(&report.key);
-            self.slots.end(report.key);
+    pub(super) fn happened(&mut self, news: Told) {
+        match news {
+            Told::Report(Report { key, event: Event::Ended(outcome) }) => self.ended(key, outcome),
+            Told::Report(report) => {
+                if !self.is_dropped(report.key) {
+                    self.outbox.push(report);
+                }
+            }
+            Told::StillBusy(key, outcome) => {
+                let dropped = self.leave(key);
+                self.slots.end_busy(key);
+                if dropped {
+                    self.must_tell = true;
+                } else {
+                    self.outbox.push(Report { key, event: Event::Ended(outcome) });
+                }
+            }
+            Told::Returned(key) => {
+                self.slots.returned(key);
+                self.must_tell = true;
+            }
         }
+    }
+
+    fn ended(&mut self, key: Key, outcome: Box<Outcome>) {
+        let dropped = self.leave(key);
+        if !dropped && outcome.value.len() > taskq_proto::INLINE_VALUE_BYTES {
+            self.store(key, outcome, true);
+            return;
+        }
+        self.slots.end(key);
         if !dropped {
-            self.outbox.push(report);
+            self.outbox.push(Report { key, event: Event::Ended(outcome) });
         }
+    }
+
+    fn is_dropped(&self, key: Key) -> bool {
+        self.running.get(&key).is_none_or(|running| running.dropped)
+    }
+
+    /// Lets go of an attempt that has ended; true if that is nobody's business.
+    fn leave(&mut self, key: Key) -> bool {
+        self.running.remove(&key).is_none_or(|running| running.dropped)
     }
 
     /// One message, for which there is room. That the worker drains comes before what it gives back for that: nothing is
@@ -46,6 +77,7 @@ impl Worker {
             let reports = self.outbox.take(link.outgoing.next_seq());
             if !reports.is_empty() {
                 link.sending();
+                link.outgoing.busy = self.slots.busy();
                 link.outgoing.reports(reports);
                 link.heartbeat.iter_mut().for_each(Interval::reset);
             }
@@ -55,6 +87,7 @@ impl Worker {
     pub(super) fn beat(&mut self) {
         if let Some(link) = &mut self.link {
             link.sending();
+            link.outgoing.busy = self.slots.busy();
             let told = link.outgoing.heartbeat(self.phase > Phase::Working);
             self.must_tell &= !told;
         }
@@ -83,7 +116,7 @@ impl Worker {
 
     pub(super) fn drain(&mut self, by: Drainer) {
         if self.phase == Phase::Working {
-            info!(running = self.runners.len(), "draining, as {by}: finishing what runs");
+            info!(running = self.running.len(), "draining, as {by}: finishing what runs");
             self.phase = Phase::Draining;
             self.drainer = Some(by);
             self.must_tell = true;
@@ -95,14 +128,10 @@ impl Worker {
 
     pub(super) fn stop(&mut self) {
         self.drain(Drainer::Here);
-        info!(running = self.runners.len(), "stopping what runs");
+        info!(running = self.running.len(), "stopping what runs");
         self.phase = Phase::Stopping;
-        for runner in self.runners.values() {
-            runner.stop.send_if_modified(|stop| {
-                let first = stop.is_none();
-                stop.get_or_insert(Stop::Preempted);
-                first
-            });
+        for running in self.running.values() {
+            running.attempt.stop(Stop::Preempted);
         }
     }
 }

@@ -1,17 +1,18 @@
 //! What the coordinator says, and what the worker makes of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use super::{Drainer, Error, Link, PATIENCE, Phase, Worker};
+use super::{Drainer, Error, Link, Loop, PATIENCE, Phase};
 use crate::attempt::{How, Key, Outcome, Task};
 use crate::clock;
 use crate::config::{self, OnLeaseLost};
 use crate::outbox::{Event, Report, Seq};
-use crate::runner::Stop;
+use crate::registry::Kind;
+use crate::runtime::Stop;
 use crate::session::{Hello, Lost, News, Saying};
 
 /// Self-fencing comes this much before the lease is over, or a quarter of a short lease.
@@ -19,12 +20,13 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// The number of the first message of a link.
 const HELLO: Seq = Seq(1);
 
-impl Worker {
+impl Loop {
     pub(super) fn hear(&mut self, news: News) -> Result<(), Error> {
         match news {
             News::Opening(outgoing) => {
                 let mut link = Link::new(outgoing);
                 link.sending();
+                link.outgoing.busy = self.slots.busy();
                 link.outgoing.hello(&self.hello());
                 self.link = Some(link);
             }
@@ -53,8 +55,12 @@ impl Worker {
     }
 
     fn hello(&self) -> Hello {
-        let dropped = |key: &Key| self.runners.get(key).is_some_and(|runner| runner.dropped);
+        let dropped = |key: &Key| self.running.get(key).is_some_and(|running| running.dropped);
         let held = self.slots.held().filter(|key| !dropped(key)).chain(self.outbox.ended());
+        // A value that waits may still have its slot, too.
+        let held: BTreeSet<Key> = held.chain(self.values.keys()).collect();
+        let functions: Vec<_> = self.registry.kinds().map(|(name, kind)| (name.to_owned(), kind)).collect();
+        let has_async = functions.iter().any(|(_, kind)| *kind == Kind::Asynchronous);
         Hello {
             incarnation: self.incarnation,
             name: self.config.name.clone(),
@@ -62,9 +68,12 @@ impl Worker {
             slots: self.config.slots,
             named: self.config.resources.clone(),
             labels: self.config.labels.clone(),
-            window: self.config.window(),
-            held: held.collect(),
+            window: self.config.window(!functions.is_empty()),
+            held: held.into_iter().collect(),
             draining: self.phase > Phase::Working,
+            functions,
+            async_slots: if has_async { self.config.async_slots } else { 0 },
+            no_commands: self.config.no_commands,
         }
     }
 
@@ -87,6 +96,7 @@ impl Worker {
         }
         self.link = None;
         self.outbox.rewind();
+        self.values_lost();
         Ok(())
     }
 
@@ -96,6 +106,7 @@ impl Worker {
         self.lease = lease;
         self.renew(HELLO);
         self.abandon(abandon);
+        self.values_open();
         if let Some(link) = &mut self.link {
             let mut beat = interval(heartbeat.max(Duration::from_millis(10)));
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,7 +120,7 @@ impl Worker {
         let Some(sent) = self.link.as_mut().and_then(|link| link.answered(seq)) else { return };
         if self.config.on_lease_lost == OnLeaseLost::Kill {
             let until = sent + self.lease - MARGIN.min(self.lease / 4);
-            self.context.spawner.lease(until);
+            self.shared.spawner.lease(until);
             self.safe_until = Some(until);
             self.fence_at = Some(Instant::now() + until.saturating_sub(clock::since_boot()));
         }
@@ -120,16 +131,19 @@ impl Worker {
         for task in tasks {
             if self.phase > Phase::Working {
                 self.give_back_one(task.key, "the worker drains");
-            } else if !self.outbox.holds_end_of(task.key) {
-                self.slots.add(task, now.into_std());
+            } else if self.config.no_commands && task.call().is_none() {
+                self.give_back_one(task.key, "this worker runs functions only");
+            } else if !self.outbox.holds_end_of(task.key) && !self.values.contains(task.key) {
+                let lane = self.runtimes.lane(&task);
+                self.slots.add(task, lane, now.into_std());
                 self.give_back_at.get_or_insert(now + PATIENCE);
             }
         }
     }
 
     fn cancel(&mut self, key: Key) {
-        if let Some(runner) = self.runners.get(&key) {
-            runner.stop.send_replace(Some(Stop::Cancelled));
+        if let Some(running) = self.running.get(&key) {
+            running.attempt.stop(Stop::Cancelled);
         } else if self.slots.remove(key).is_some() {
             let now = clock::unix_ms();
             let outcome = Outcome {
@@ -144,13 +158,14 @@ impl Worker {
 
     fn abandon(&mut self, keys: &HashSet<Key>) {
         for key in keys {
-            if let Some(runner) = self.runners.get_mut(key) {
-                runner.dropped = true;
-                runner.stop.send_replace(Some(Stop::Stale));
-                info!(task = %key, "killed: it was given to another worker");
+            if let Some(running) = self.running.get_mut(key) {
+                running.dropped = true;
+                running.attempt.stop(Stop::Stale);
+                info!(task = %key, "stopped: it was given to another worker");
             }
             self.slots.remove(*key);
         }
+        self.abandon_values(keys);
         self.outbox.abandon(keys);
     }
 }

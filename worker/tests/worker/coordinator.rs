@@ -19,6 +19,8 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::blobs::Blobs;
+
 pub(crate) const TOKEN: &str = "tq_the-secret-of-this-test";
 
 /// Nothing here takes this long unless it never comes.
@@ -30,6 +32,7 @@ pub(crate) struct Coordinator {
     pub addr: SocketAddr,
     sessions: mpsc::UnboundedReceiver<Session>,
     burials: mpsc::UnboundedReceiver<pb::BuryRequest>,
+    pub blobs: Blobs,
     /// Of its own, so that connections end with it.
     runtime: Option<Runtime>,
 }
@@ -63,14 +66,16 @@ impl Coordinator {
                     Some(_) | None => Err(Status::unauthenticated("wrong token")),
                 }
             });
+        let blobs = Blobs::default();
+        let jobs = blobs.service();
         runtime.spawn(async move {
-            let server = tonic::transport::Server::builder().add_service(service);
+            let server = tonic::transport::Server::builder().add_service(service).add_service(jobs);
             server
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await
                 .expect("the test's server runs");
         });
-        Coordinator { addr, sessions, burials, runtime: Some(runtime) }
+        Coordinator { addr, sessions, burials, blobs, runtime: Some(runtime) }
     }
 
     /// The next session, after its Hello.
@@ -120,8 +125,15 @@ impl Workers for Service {
             return Err(Status::invalid_argument("Hello comes first"));
         };
         let (outgoing, messages) = mpsc::unbounded_channel();
-        let session =
-            Session { hello, outgoing, incoming, reports: VecDeque::new(), goodbye: false, last_seq: 1 };
+        let session = Session {
+            hello,
+            outgoing,
+            incoming,
+            reports: VecDeque::new(),
+            goodbye: false,
+            last_seq: 1,
+            busy: (0, 0),
+        };
         self.new_sessions.send(session).map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(messages))))
     }
@@ -139,12 +151,16 @@ pub(crate) struct Session {
     reports: VecDeque<pb::Report>,
     pub goodbye: bool,
     pub last_seq: u64,
+    /// As the last message said.
+    pub busy: (u32, u32),
 }
 
 /// All that an attempt reported up to its end.
 pub(crate) struct Run {
     pub outcome: pb::Outcome,
     pub stdout: Vec<(u64, Vec<u8>)>,
+    /// What the message said that had the outcome: busy slots, busy asynchronous ones.
+    pub busy: (u32, u32),
 }
 
 impl Run {
@@ -230,6 +246,7 @@ impl Session {
             let message = soon(self.incoming.message()).await.ok()??;
             assert_eq!(message.seq, self.last_seq + 1, "numbers rise by one");
             self.last_seq = message.seq;
+            self.busy = (message.busy_slots, message.busy_async);
             match message.body {
                 Some(pb::worker_message::Body::Reports(reports)) => self.reports.extend(reports.reports),
                 Some(pb::worker_message::Body::Goodbye(_)) => {
@@ -273,12 +290,18 @@ impl Session {
                 }
                 Some(pb::report::Event::Outcome(outcome)) => {
                     stdout.push((outcome.stdout_offset, outcome.stdout.to_vec()));
-                    return Run { outcome, stdout };
+                    return Run { outcome, stdout, busy: self.busy };
                 }
-                Some(pb::report::Event::Started(_)) => {}
+                Some(pb::report::Event::Started(_) | pb::report::Event::Progress(_)) => {}
                 Some(pb::report::Event::Returned(_)) | None => panic!("given back: {report:?}"),
             }
         }
+    }
+
+    /// Calls a function, as a job of one task.
+    pub(crate) async fn call(&mut self, job: u64, function: &str, argument: &str) -> Run {
+        self.assign(call(job, function, argument), 1);
+        self.ended(0).await
     }
 
     /// Runs one script to its end.
@@ -300,6 +323,13 @@ pub(crate) fn argv(job_id: u64, argv: &[&str]) -> pb::Template {
     let argv = argv.iter().map(|arg| (*arg).to_owned()).collect();
     let command = Some(pb::Command { argv, ..Default::default() });
     pb::Template { job_id, command, kill_grace_ms: 300, ..Default::default() }
+}
+
+/// A function, called with JSON.
+pub(crate) fn call(job_id: u64, function: &str, argument: &str) -> pb::Template {
+    let argument = argument.to_owned().into();
+    let call = pb::Call { function: function.to_owned(), argument, ..Default::default() };
+    pb::Template { job_id, call: Some(call), kill_grace_ms: 300, ..Default::default() }
 }
 
 /// A script without placeholders: braces are its own.
@@ -345,12 +375,20 @@ impl Worker {
         Some(Worker::start_by(worker, coordinator.addr, TOKEN, args))
     }
 
-    fn start_by(mut program: Command, addr: SocketAddr, token: &str, args: &[&str]) -> Worker {
+    /// A worker with functions: one of the examples, which are built with the tests.
+    pub(crate) fn start_example(coordinator: &Coordinator, name: &str, args: &[&str]) -> Worker {
+        let test = std::env::current_exe().expect("the test is a file");
+        let built = test.ancestors().nth(2).expect("target/debug/deps").join("examples").join(name);
+        Worker::start_by(Command::new(built), coordinator.addr, TOKEN, args)
+    }
+
+    pub(crate) fn start_by(mut program: Command, addr: SocketAddr, token: &str, args: &[&str]) -> Worker {
         let mut child = program
             .args(["--addr", &addr.to_string(), "--name", "w1", "--nice", "0"])
             .args(args)
             .env("TASKQ_TOKEN", token)
             .env("SECRET_OF_THE_WORKER", "x")
+            .env("RUST_BACKTRACE", "0")
             .stderr(Stdio::piped())
             .spawn()
             .expect("the worker starts");
@@ -458,6 +496,7 @@ impl Session {
         while self.last_seq < seq {
             let message = soon(self.incoming.message()).await.expect("a stream").expect("a message");
             self.last_seq = message.seq;
+            self.busy = (message.busy_slots, message.busy_async);
             if let Some(pb::worker_message::Body::Reports(reports)) = message.body {
                 *received += reports.reports.into_iter().map(output).sum::<u64>();
             }

@@ -1,11 +1,12 @@
 //! From a task to the exact program, arguments and environment; and from a failed start to words that help.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use taskq_template::Values;
 
 use crate::attempt::{How, Job, Program, Task};
-use crate::spawner::{Command, Failure, Stage};
+use crate::spawner::{Command, Failure, Stage, Stdin};
 
 /// Variables that tasks get from the worker. Everything else of its environment stays with it.
 const PASSED_ON: [&str; 5] = ["PATH", "HOME", "LANG", "USER", "TMPDIR"];
@@ -13,7 +14,7 @@ const PASSED_ON: [&str; 5] = ["PATH", "HOME", "LANG", "USER", "TMPDIR"];
 /// What of the worker shows in its tasks.
 pub(crate) struct Surroundings {
     /// The worker's name.
-    pub worker: String,
+    pub worker: Arc<str>,
     pub env: Vec<(String, String)>,
     /// Added to the worker's own niceness.
     pub nice: i32,
@@ -22,7 +23,7 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     pub(crate) fn new(worker: String, nice: i32) -> Surroundings {
         let env = PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
-        Surroundings { worker, env: env.collect(), nice }
+        Surroundings { worker: worker.into(), env: env.collect(), nice }
     }
 }
 
@@ -50,6 +51,9 @@ pub(crate) fn expand(task: &Task, slot: u32, surroundings: &Surroundings) -> Res
         Program::Shell(template) => {
             [b"/bin/sh".to_vec(), b"-c".to_vec()].into_iter().chain(template.expand(&values)).collect()
         }
+        Program::Call(call) => {
+            return Err(format!("worker {worker}: function {} is not called in this way", call.function));
+        }
         Program::Unusable(why) => {
             return Err(format!(
                 "worker {worker} does not understand the command: {why}; is it older than the client?"
@@ -62,7 +66,7 @@ pub(crate) fn expand(task: &Task, slot: u32, surroundings: &Surroundings) -> Res
     }
     let job = &task.job;
     let cwd = job.cwd.clone().into_bytes();
-    Ok(Command { argv, env, cwd, stdin: job.stdin.clone(), nice: surroundings.nice })
+    Ok(Command { argv, env, cwd, stdin: Stdin::Bytes(job.stdin.clone()), nice: surroundings.nice })
 }
 
 fn environment(task: &Task, slot: u32, surroundings: &Surroundings) -> Vec<Vec<u8>> {
@@ -73,7 +77,7 @@ fn environment(task: &Task, slot: u32, surroundings: &Surroundings) -> Vec<Vec<u
         ("TASKQ_ITEM", task.fields.join(&b'\t')),
         ("TASKQ_ATTEMPT", task.key.attempt.to_string().into_bytes()),
         ("TASKQ_SLOT", slot.to_string().into_bytes()),
-        ("TASKQ_WORKER", surroundings.worker.clone().into_bytes()),
+        ("TASKQ_WORKER", surroundings.worker.as_bytes().to_vec()),
     ];
     let is_own = |name: &str| own.iter().any(|(own, _)| *own == name);
     let is_given = |name: &str| env.iter().any(|(given, _)| given == name);

@@ -1,0 +1,239 @@
+//! A worker program: functions by their names, and what `main` does with them.
+
+use std::future::{Future, pending};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use rustix::process::DumpableBehavior;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::child;
+use crate::config::{Args, Config, LogFormat};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::log;
+use crate::registry::{self, Function};
+use crate::worker::{Error, Functions, run_functions};
+
+const NOT_AUTHORISED: u8 = 77;
+const CONFIGURATION: u8 = 78;
+
+/// A worker and its functions. Build it as the first thing that `main` does.
+///
+/// A function takes one argument, anything that serde can read, and returns anything that serde can write. How both are
+/// written is said by each call: JSON, MessagePack, or bytes as they are.
+///
+/// ```no_run
+/// use taskq_worker::{Context, Failure, Worker};
+///
+/// fn main() -> std::process::ExitCode {
+///     Worker::new().blocking("primes", primes).asynchronous("wait", wait).main()
+/// }
+///
+/// fn primes(below: u64, context: &Context) -> Result<u64, Failure> {
+///     let mut count = 0;
+///     for n in 2..below {
+///         context.check()?;
+///         count += u64::from((2..).take_while(|d| d * d <= n).all(|d| n % d != 0));
+///     }
+///     Ok(count)
+/// }
+///
+/// async fn wait(ms: u64, _: Context) -> Result<(), Failure> {
+///     tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+///     Ok(())
+/// }
+/// ```
+#[must_use]
+#[derive(Clone, Default)]
+pub struct Worker {
+    functions: Functions,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.functions.registry.kinds().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Worker {
+    /// A worker without functions; it runs commands.
+    ///
+    /// Never returns in the process that watches over tasks, which is this program again: call it before any thread
+    /// exists.
+    pub fn new() -> Worker {
+        crate::spawner::maybe_become();
+        Worker::default()
+    }
+
+    /// Registers a function that keeps its thread busy: it runs on one of as many threads as there are slots.
+    ///
+    /// A thread cannot be killed: a call that is cancelled or too slow is told so by its context, and if it has not
+    /// returned when the grace is over, its task has ended, and its slot is busy until it returns.
+    ///
+    /// # Panics
+    /// The name is taken, or is not `[A-Za-z_][A-Za-z0-9_.:-]{0,127}`.
+    pub fn blocking<A, R>(
+        self,
+        name: &str,
+        function: impl Fn(A, &Context) -> Result<R, Failure> + Send + Sync + 'static,
+    ) -> Worker
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        self.with(name, Function::Blocking(registry::blocking(function)))
+    }
+
+    /// Registers a function that mostly waits: many calls share an event loop, as many as there are asynchronous slots.
+    ///
+    /// A call that is cancelled or too slow is told so by its context; if it has not returned when the grace is over, its
+    /// future is dropped.
+    ///
+    /// # Panics
+    /// As for [`blocking`](Worker::blocking).
+    pub fn asynchronous<A, R, F>(
+        self,
+        name: &str,
+        function: impl Fn(A, Context) -> F + Send + Sync + 'static,
+    ) -> Worker
+    where
+        A: DeserializeOwned + Send,
+        R: Serialize,
+        F: Future<Output = Result<R, Failure>> + Send + 'static,
+    {
+        self.with(name, Function::Asynchronous(registry::asynchronous(function)))
+    }
+
+    /// Registers a function that may crash, leak, or never return: it runs in a child process, this program started again,
+    /// one call at a time. What it breaks is that child, which is replaced.
+    ///
+    /// A call that is cancelled or too slow is told so by its context; if it has not returned when the grace is over, its
+    /// child is killed, with all that it has started.
+    ///
+    /// # Panics
+    /// As for [`blocking`](Worker::blocking).
+    pub fn process<A, R>(
+        self,
+        name: &str,
+        function: impl Fn(A, &Context) -> Result<R, Failure> + Send + Sync + 'static,
+    ) -> Worker
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        self.with(name, Function::Process(registry::blocking(function)))
+    }
+
+    fn with(mut self, name: &str, function: Function) -> Worker {
+        self.functions.registry.add(name, function);
+        self
+    }
+
+    /// The most memory, in bytes, that a child may take for itself (`RLIMIT_DATA`). A call that needs more dies of it, and
+    /// its outcome says so. Default: no limit.
+    pub fn memory_limit(mut self, bytes: u64) -> Worker {
+        self.functions.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Is the program: reads the flags of `taskq-worker`, logs to standard error, works until it is told to stop by
+    /// SIGTERM or SIGINT, and says by its exit code how it went (see `--help`).
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        if child::is_child() {
+            log::start(LogFormat::Text);
+            return child::serve(&self.functions.registry);
+        }
+        let args = Args::parse();
+        log::start(args.log_format);
+        match self.work(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("taskq-worker: {error:#}");
+                ExitCode::from(exit_code(&error))
+            }
+        }
+    }
+
+    fn work(self, args: Args) -> anyhow::Result<()> {
+        // Tasks run under the same user: they must not read the token out of this process.
+        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        let config = Config::try_from(args).context("find the coordinator")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?;
+        runtime.block_on(async {
+            let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+            let (drain, mut first) = tokio::sync::oneshot::channel::<()>();
+            let (stop, second) = tokio::sync::oneshot::channel::<()>();
+            let signals = tokio::spawn(async move {
+                let mut steps = [Some(drain), Some(stop)].into_iter();
+                while let Some(step) = steps.next().flatten() {
+                    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+                    let _ = step.send(());
+                }
+            });
+            let drained = async { _ = (&mut first).await };
+            let result = self.run_until(config, drained, async { _ = second.await }).await;
+            signals.abort();
+            result.map_err(anyhow::Error::from)
+        })
+    }
+
+    /// Works within another program until `shutdown` completes, then drains; see [`run`](crate::run).
+    ///
+    /// Process functions need a `main` that begins with [`Worker::new`], and goes on to [`main`](Worker::main) or
+    /// [`become_child`](Worker::become_child) before it does anything else.
+    ///
+    /// # Errors
+    /// As for [`run`](crate::run).
+    pub async fn run(self, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        self.run_until(config, shutdown, pending()).await
+    }
+
+    /// As [`run`](Worker::run); when `stop` completes, what runs is stopped too, and goes to other workers.
+    ///
+    /// # Errors
+    /// As for [`run`](crate::run).
+    pub async fn run_until(
+        self,
+        config: Config,
+        drain: impl Future<Output = ()>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        run_functions(config, self.functions, drain, stop).await
+    }
+
+    /// Serves calls, and then ends, if this process was started as a child for process functions. Otherwise does nothing.
+    /// For programs that do not use [`main`](Worker::main).
+    pub fn become_child(self) -> Worker {
+        if child::is_child() {
+            let code = child::serve(&self.functions.registry);
+            std::process::exit(i32::from(code != ExitCode::SUCCESS));
+        }
+        self
+    }
+}
+
+fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("listen for signals")
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Unauthorised(_)) => NOT_AUTHORISED,
+        Some(
+            Error::Refused(_)
+            | Error::Access(_)
+            | Error::Spawner(_)
+            | Error::Threads(_)
+            | Error::Child { .. },
+        )
+        | None => CONFIGURATION,
+    }
+}

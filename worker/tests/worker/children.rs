@@ -1,0 +1,114 @@
+//! Calls in child processes: what breaks there breaks one call.
+
+use pb::outcome::Kind;
+use pb::stop::Why;
+use taskq_proto::v1 as pb;
+
+use crate::coordinator::{Coordinator, Session, Worker, call, gone, key, lives};
+
+async fn troubled(args: &[&str]) -> (Coordinator, Worker, Session) {
+    let mut coordinator = Coordinator::start().await;
+    let worker = Worker::start_example(&coordinator, "troubled", args);
+    let session = coordinator.session().await;
+    (coordinator, worker, session)
+}
+
+async fn pid(session: &mut Session, job: u64) -> String {
+    String::from_utf8(session.call(job, "child.pid", "null").await.outcome.value.to_vec()).expect("a number")
+}
+
+#[tokio::test]
+async fn a_child_serves_one_call_after_another() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    let first = pid(&mut session, 1).await;
+    assert!(lives(&first));
+    assert_eq!(pid(&mut session, 2).await, first);
+    assert_eq!(session.call(3, "child.panic", "\"x\"").await.outcome.kind(), Kind::Failed);
+    assert_eq!(pid(&mut session, 4).await, first, "a panic does not cost the child");
+    session.call(5, "child.abort", "null").await;
+    assert_ne!(pid(&mut session, 6).await, first);
+}
+
+#[tokio::test]
+async fn each_way_to_die_is_told() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    let aborted = session.call(1, "child.abort", "null").await.outcome;
+    assert_eq!((aborted.kind(), aborted.signal), (Kind::Signaled, libc::SIGABRT));
+    assert_eq!(
+        aborted.message,
+        "child.abort: its child process was ended by signal 6 (SIGABRT: it aborted) before it had answered"
+    );
+    let overflowed = session.call(2, "child.overflow", "null").await.outcome;
+    assert_eq!(overflowed.kind(), Kind::Signaled);
+    assert!(overflowed.message.ends_with(": it overflowed its stack"), "{overflowed:?}");
+    let leaked = session.call(3, "child.leak", "null").await.outcome;
+    assert_eq!((leaked.kind(), leaked.out_of_memory), (Kind::Signaled, true), "{leaked:?}");
+    assert!(leaked.message.ends_with("at its memory limit of 536870912 bytes"), "{leaked:?}");
+    let left = session.call(4, "child.exit", "3").await.outcome;
+    assert_eq!((left.kind(), left.exit_code), (Kind::Exited, 3));
+    assert!(left.message.contains("child.exit: its child process exited with code 3"), "{left:?}");
+    let left = session.call(5, "child.exit", "0").await.outcome;
+    assert_eq!(left.kind(), Kind::Failed, "to leave with 0 is no success: {left:?}");
+    assert_eq!(session.call(6, "child.echo", "1").await.outcome.value, "1");
+    assert_eq!(session.call(7, "echo", "2").await.outcome.value, "2");
+}
+
+#[tokio::test]
+async fn a_call_that_hears_nothing_is_killed_after_its_grace() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    let before = pid(&mut session, 1).await;
+    session.assign(pb::Template { timeout_ms: 50, kill_grace_ms: 100, ..call(2, "child.deaf", "600000") }, 1);
+    let run = session.ended(0).await;
+    assert_eq!((run.outcome.kind(), run.busy), (Kind::TimedOut, (0, 0)), "{:?}", run.outcome);
+    assert!(run.outcome.message.contains("its timeout of 50ms"), "{:?}", run.outcome);
+    assert!(!lives(&before));
+    assert_ne!(pid(&mut session, 3).await, before);
+}
+
+#[tokio::test]
+async fn what_a_killed_child_has_started_goes_with_it() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    let mut template = call(1, "child.starts", "null");
+    template.kill_grace_ms = 600_000;
+    session.assign(template, 1);
+    let mut said = String::new();
+    while !said.contains("waiting\n") {
+        said += &session.output().await;
+    }
+    let started = said.lines().next().expect("a number").to_owned();
+    assert!(lives(&started));
+    session.stop(&[key(1, 0)], Why::Stale);
+    gone(&started).await;
+    assert_eq!(session.call(2, "child.echo", "1").await.outcome.value, "1");
+}
+
+#[tokio::test]
+async fn children_go_with_their_worker() {
+    let (mut coordinator, worker, mut session) = troubled(&["--slots", "1"]).await;
+    let child = pid(&mut session, 1).await;
+    worker.signal(libc::SIGKILL);
+    assert_eq!(coordinator.burial().await.incarnation, session.hello.incarnation);
+    assert!(!lives(&child));
+}
+
+#[tokio::test]
+async fn a_child_does_not_know_the_token() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    let child = pid(&mut session, 1).await;
+    let script = format!("tr '\\0' '\\n' < /proc/{child}/environ; ls -l /proc/{child}/fd");
+    let run = session.run(2, &script).await;
+    assert!(!run.stdout().contains("TASKQ_TOKEN"), "{}", run.stdout());
+}
+
+#[tokio::test]
+async fn a_killed_spawner_costs_the_calls_of_its_children_and_no_more() {
+    let (_coordinator, worker, mut session) = troubled(&["--slots", "1"]).await;
+    let before = pid(&mut session, 1).await;
+    session.assign(call(2, "child.patient", "null"), 1);
+    assert_eq!(session.output().await, "waiting\n");
+    let spawner = rustix::process::Pid::from_raw(worker.spawner()).expect("a number");
+    rustix::process::kill_process(spawner, rustix::process::Signal::KILL).expect("it lives");
+    assert_eq!(session.ended(0).await.outcome.kind(), Kind::WorkerLost);
+    assert!(!lives(&before));
+    assert_ne!(pid(&mut session, 3).await, before);
+}
