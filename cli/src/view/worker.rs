@@ -96,11 +96,8 @@ impl WorkerView {
         let mut lines = vec![format!("worker {}  {}", text::visible(&self.name), self.status)];
         let mut add =
             |title: &str, value: String| lines.push(format!("  {title:<10} {}", text::visible(&value)));
-        let mut host = format!("{}  taskq {}", self.host, self.version);
-        if !self.address.is_empty() {
-            host.push_str(&format!("  from {}", self.address));
-        }
-        add("host", host);
+        add("host", format!("{}  taskq {}", self.host, self.version));
+        add("address", self.address.clone());
         let mut slots = format!("{}: {} running, {} waiting", self.slots, self.running, self.waiting);
         if self.async_slots > 0 {
             slots = format!(
