@@ -203,7 +203,9 @@ impl fmt::Display for Ending {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.function, self.ended)?;
-        match (self.type_name.as_str(), self.message.as_str()) {
+        // Of a panic, or of an argument that does not fit, the words above say as much.
+        let of_type = if self.ended == Ending::Error { self.type_name.as_str() } else { "" };
+        match (of_type, self.message.as_str()) {
             ("", "") => {}
             ("", said) => write!(f, ": {said}")?,
             (of_type, "") => write!(f, ": {of_type}")?,

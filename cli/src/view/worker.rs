@@ -78,17 +78,20 @@ impl From<Worker> for WorkerView {
     }
 }
 
-impl FunctionView {
-    fn words(&self) -> String {
-        format!("{} ({})", self.name, self.runtime)
-    }
-}
-
 impl WorkerView {
     fn offers(&self) -> String {
         let resources = self.resources.iter().map(|(name, count)| format!("{name}={count}"));
         let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
         resources.chain(labels).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The functions, by what runs them.
+    fn by_runtime(&self) -> BTreeMap<&'static str, Vec<&str>> {
+        let mut by_runtime: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
+        for function in &self.functions {
+            by_runtime.entry(function.runtime).or_default().push(&function.name);
+        }
+        by_runtime
     }
 
     /// Everything, for `taskq worker show`.
@@ -111,8 +114,8 @@ impl WorkerView {
         add("slots", slots);
         add("offers", self.offers());
         add("last seen", format!("{} ago", text::duration(self.last_seen_ms_ago)));
-        if !self.functions.is_empty() {
-            add("functions", self.functions.iter().map(FunctionView::words).collect::<Vec<_>>().join("  "));
+        for (runtime, functions) in self.by_runtime() {
+            add(runtime, functions.join(" "));
         }
         if !self.commands {
             add("commands", "none: it runs functions only".to_owned());
