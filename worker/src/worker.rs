@@ -119,7 +119,10 @@ pub(crate) async fn run_functions(
     let blobs = Blobs::new(dial.channel(Duration::MAX));
     let (mut worker, inbox) = Loop::start(config, functions, blobs).await?;
     let result = worker.work(session::open(dial), inbox, drain, stop).await;
-    worker.shared.spawner.farewell().await;
+    // Children go first: nobody is to miss one when the spawner ends it.
+    let shared = Arc::clone(&worker.shared);
+    drop(worker);
+    shared.spawner.farewell().await;
     result
 }
 
