@@ -22,6 +22,8 @@ pub(crate) struct Slots {
     offered: u32,
     taken: i64,
     busy: u32,
+    /// A task was given back because it had waited too long, and no slot has become free since.
+    stalled: bool,
     waiting: BTreeMap<(Reverse<i32>, TaskId), Waiting>,
     backlog_us: BTreeMap<Reverse<i32>, u64>,
 }
@@ -35,7 +37,14 @@ pub(crate) struct Waiting {
 
 impl Slots {
     pub(crate) fn new(offered: u32, busy: u32) -> Slots {
-        Slots { offered, taken: 0, busy, waiting: BTreeMap::new(), backlog_us: BTreeMap::new() }
+        Slots {
+            offered,
+            taken: 0,
+            busy,
+            stalled: false,
+            waiting: BTreeMap::new(),
+            backlog_us: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn offered(&self) -> u32 {
@@ -53,11 +62,19 @@ impl Slots {
 
     /// True if that is news.
     pub(crate) fn set_busy(&mut self, busy: u32) -> bool {
-        std::mem::replace(&mut self.busy, busy) != busy
+        let before = std::mem::replace(&mut self.busy, busy);
+        self.stalled &= busy >= before;
+        before != busy
+    }
+
+    /// What was sent ahead came back: whatever tasks take on average, what runs here takes longer.
+    pub(crate) fn stall(&mut self) {
+        self.stalled = true;
     }
 
     /// Takes (or, with a negative number, gives back) slots.
     pub(crate) fn take(&mut self, slots: i64) {
+        self.stalled &= slots >= 0;
         self.taken += slots;
     }
 
@@ -79,9 +96,11 @@ impl Slots {
     /// How many tasks that take `average_us` may be sent ahead. What waits with a lower priority does not count:
     /// it will start later.
     pub(crate) fn ahead(&self, priority: i32, average_us: Option<u64>) -> u32 {
-        let Some(average) = average_us.filter(|average| *average <= AHEAD_MAX_US) else { return 0 };
+        let Some(average) = average_us.filter(|average| *average <= AHEAD_MAX_US && !self.stalled) else {
+            return 0;
+        };
         let backlog: u64 = self.backlog_us.range(..=Reverse(priority)).map(|(_, us)| *us).sum();
-        let target = AHEAD_US * u64::from(self.offered);
+        let target = AHEAD_US * u64::from(self.offered.saturating_sub(self.busy));
         u32::try_from(target.saturating_sub(backlog) / average.max(1)).unwrap_or(u32::MAX)
     }
 

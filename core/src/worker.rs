@@ -224,6 +224,14 @@ impl Worker {
         self.promote();
     }
 
+    /// A waiting task is about to be given back: nothing more is sent ahead until something here has ended.
+    pub(crate) fn stall(&mut self, task: TaskId) {
+        if let Some(Place { kind, executing: None, .. }) = self.tasks.get(&task) {
+            let kind = *kind;
+            self.slots_mut(kind).stall();
+        }
+    }
+
     /// Lets a task go, and starts what then fits.
     pub(crate) fn leave(&mut self, task: TaskId) {
         let place = self.tasks.remove(&task).expect("a task leaves the worker that holds it");

@@ -77,6 +77,7 @@ fn accept(state: &mut State, now: Now, id: WorkerId, report: Report, out: &mut O
         }
         ReportKind::Returned => {
             worker.accept(lease);
+            worker.stall(lease.task);
             finish::give_back(state, now, lease.task, out);
         }
     }

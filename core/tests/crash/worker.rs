@@ -283,7 +283,13 @@ impl Worker {
         let wall_us = rng.below(2_000_000);
         self.say(
             lease,
-            ReportKind::Ended { verdict, wall_us, detail: Bytes::from_static(b"d"), blob: None, last_output: vec![] },
+            ReportKind::Ended {
+                verdict,
+                wall_us,
+                detail: Bytes::from_static(b"d"),
+                blob: None,
+                last_output: vec![],
+            },
         );
     }
 
