@@ -12,7 +12,7 @@ use crate::output::{self, Format};
 use crate::screen::{Screen, When, Wishes};
 use crate::text;
 
-/// Submits commands to a taskq coordinator, and shows what became of them.
+/// Submits commands and calls of functions to a taskq coordinator, and shows what became of them.
 ///
 /// `taskq up` starts a coordinator and a worker here; `taskq run -- echo hi` runs a first job.
 /// Standard output carries data only; progress and messages go to standard error.
@@ -65,6 +65,7 @@ pub(crate) struct Global {
 enum Command {
     Run(cmd::run::Args),
     Submit(cmd::submit::Args),
+    Call(cmd::call::Args),
     Map(cmd::map::Args),
     Wait(cmd::wait::Args),
     Ls(cmd::ls::Args),
@@ -93,6 +94,7 @@ impl Command {
         match self {
             Command::Run(_) => Some(Exit::TaskqFailed),
             Command::Submit(args) if args.waits() => Some(Exit::TaskqFailed),
+            Command::Call(args) if args.waits() => Some(Exit::TaskqFailed),
             Command::Wait(_) => Some(Exit::NotFound),
             _ => None,
         }
@@ -103,6 +105,7 @@ impl Command {
         match self {
             Command::Run(_) | Command::Map(_) | Command::Wait(_) => true,
             Command::Submit(args) => args.waits(),
+            Command::Call(args) => args.waits(),
             Command::Result(args) => args.waits(),
             Command::Logs(args) => args.follows(),
             _ => false,
@@ -113,6 +116,7 @@ impl Command {
         match self {
             Command::Run(args) => cmd::run::run(args, context).await,
             Command::Submit(args) => cmd::submit::run(args, context).await,
+            Command::Call(args) => cmd::call::run(args, context).await,
             Command::Map(args) => cmd::map::run(args, context).await,
             Command::Wait(args) => cmd::wait::run(args, context).await,
             Command::Ls(args) => cmd::ls::run(args, context).await,

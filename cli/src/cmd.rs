@@ -1,5 +1,6 @@
 //! The commands, one file each: `struct Args`, whose comments are the manual, and `run`.
 
+pub(crate) mod call;
 pub(crate) mod run;
 pub(crate) mod submit;
 

@@ -35,13 +35,13 @@ pub(crate) enum Exit {
 
 /// Above the table: what it calls attached.
 pub(crate) const ATTACHED: &str =
-    "Attached commands, `run`, `submit` with --wait or --follow, and `wait`, end as their task did.";
+    "Attached commands, `run`, `call`, `submit` with --wait or --follow, and `wait`, end as their task did.";
 
 /// What `taskq --help` and the manual print. One row per code.
 pub(crate) const TABLE: &[(&str, &str)] = &[
     ("0", "success; attached: the task exited 0, or all did"),
     ("1-123", "attached to one task: its own status"),
-    ("1", "attached to many tasks, and `map`: one or more failed"),
+    ("1", "attached to many tasks, and `map`: one or more failed; attached to a call: it failed"),
     ("2", "the command line is wrong; nothing was done"),
     ("3", "no such job, task, queue or worker"),
     ("4", "the filter matched nothing (--allow-empty makes it 0)"),
@@ -160,6 +160,7 @@ fn of_client(error: &taskq_client::Error) -> Exit {
         Kind::Unreachable => Exit::Unreachable,
         Kind::Busy => Exit::Busy,
         Kind::Unauthorized => Exit::Denied,
+        Kind::Failed => Exit::TasksFailed,
         Kind::Internal => Exit::Internal,
     }
 }
@@ -230,6 +231,8 @@ fn of_outcome(outcome: &Outcome) -> Exit {
         outcome::Kind::TimedOut => Exit::TimedOut,
         outcome::Kind::CannotExecute if outcome.exit_code == 127 => Exit::ProgramNotFound,
         outcome::Kind::CannotExecute => Exit::CannotExecute,
+        outcome::Kind::Completed => Exit::Ok,
+        outcome::Kind::Failed => Exit::TasksFailed,
         outcome::Kind::Cancelled
         | outcome::Kind::WorkerLost
         | outcome::Kind::Skipped

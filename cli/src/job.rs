@@ -1,4 +1,4 @@
-//! The flags that describe a job, shared by `run`, `submit` and `map`, and what is submitted for them.
+//! The flags that describe a job, shared by `run`, `submit`, `map` and `call`, and what is submitted for them.
 //! Limits are checked by the client library, and again by the coordinator.
 
 use std::collections::BTreeMap;
@@ -34,10 +34,43 @@ pub(crate) fn help(examples_and_codes: &str) -> String {
 #[group(skip)]
 #[command(next_help_heading = "Job")]
 pub(crate) struct Args {
+    #[command(flatten)]
+    program: Program,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// How a program is run.
+#[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
+#[command(next_help_heading = "Job")]
+struct Program {
     /// Run the command, one argument, as a script with `sh -c`; placeholders are then quoted for sh
     #[arg(short = 'c', long)]
     shell: bool,
-    /// A name for people [default: the program's file name]
+    /// The directory to run in, which must exist on the worker [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Set an environment variable, or pass on this shell's value of it; may be repeated
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = quantity::env)]
+    env: Vec<(String, Option<String>)>,
+    /// Pass on this shell's whole environment
+    #[arg(long)]
+    env_all: bool,
+    /// What the tasks read from standard input, at most 32 MiB (`-`: what this command reads)
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// Run again only after these exit codes [default: after each failure]
+    #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..=255))]
+    retry_on: Vec<i32>,
+}
+
+/// What can be said of programs and functions alike.
+#[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
+#[command(next_help_heading = "Job")]
+pub(crate) struct Common {
+    /// A name for people [default: the program's file name, or the function]
     #[arg(short, long)]
     name: Option<String>,
     /// The queue it waits in [env: TASKQ_QUEUE] [default: default]
@@ -58,22 +91,11 @@ pub(crate) struct Args {
     /// Run only on workers with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = quantity::pair)]
     on: Vec<(String, String)>,
-    /// The directory to run in, which must exist on the worker [default: the current one]
-    #[arg(long, value_name = "DIR")]
-    cwd: Option<PathBuf>,
-    /// Set an environment variable, or pass on this shell's value of it; may be repeated
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = quantity::env)]
-    env: Vec<(String, Option<String>)>,
-    /// Pass on this shell's whole environment
-    #[arg(long)]
-    env_all: bool,
-    /// What the tasks read from standard input, at most 32 MiB (`-`: what this command reads)
-    #[arg(long, value_name = "FILE")]
-    stdin: Option<PathBuf>,
     /// Stop an attempt that runs longer than this; the time that it waits in the queue is not counted
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     timeout: Option<Duration>,
-    /// The time between TERM and KILL [default: 10s]
+    /// The time between TERM and KILL; of a call, between the word to stop and the end of patience [default: 10s; of a
+    /// call 1s]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     kill_grace: Option<Duration>,
     /// How often a failed task is run again
@@ -82,9 +104,6 @@ pub(crate) struct Args {
     /// The pauses between attempts: exp:FIRST..MOST or fixed:PAUSE [default: exp:1s..5m]
     #[arg(long, value_parser = quantity::backoff)]
     backoff: Option<Backoff>,
-    /// Run again only after these exit codes [default: after each failure]
-    #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..=255))]
-    retry_on: Vec<i32>,
     /// A task fails when so many workers were lost while they ran it [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     crash_limit: Option<u32>,
@@ -116,17 +135,36 @@ pub(crate) struct Many {
 impl Args {
     /// True if the one argument is a script for `sh -c`.
     pub(crate) fn shell(&self) -> bool {
-        self.shell
+        self.program.shell
     }
 
     /// True if the tasks read what this command reads.
     pub(crate) fn takes_stdin(&self) -> bool {
-        self.stdin.as_deref().is_some_and(|path| path.as_os_str() == "-")
+        self.program.stdin.as_deref().is_some_and(|path| path.as_os_str() == "-")
     }
 
     /// For a command that shows the output: without a limit of its own, all of it is kept, and so shown.
     pub(crate) fn keep_all_output(&mut self) {
-        self.output_limit.get_or_insert(u64::MAX);
+        self.common.keep_all_output();
+    }
+
+    /// What is said of a function too.
+    pub(crate) fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// An option that only a program has, if one was given.
+    pub(crate) fn of_programs_only(&self) -> Option<&'static str> {
+        let Program { shell, cwd, env, env_all, stdin, retry_on } = &self.program;
+        let given = [
+            (*shell, "-c"),
+            (cwd.is_some(), "--cwd"),
+            (!env.is_empty(), "--env"),
+            (*env_all, "--env-all"),
+            (stdin.is_some(), "--stdin"),
+            (!retry_on.is_empty(), "--retry-on"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
 
     /// Reads files and environment and describes the job; `argv` has been checked.
@@ -136,18 +174,42 @@ impl Args {
         many: &Many,
         elements: Elements,
     ) -> anyhow::Result<JobBuilder> {
-        if self.retries == 0 && !self.retry_on.is_empty() {
+        if self.common.retries == 0 && !self.program.retry_on.is_empty() {
             return Err(Failure::usage(
                 "--retry-on says after which failures, and --retries N how often: give both",
             ));
         }
-        let mut job = match (self.shell, argv.first()) {
+        let mut job = match (self.program.shell, argv.first()) {
             (true, Some(script)) => JobBuilder::shell(script),
             (true, None) | (false, _) => JobBuilder::command(argv),
         };
+        job = self.program.apply(job)?.elements(elements);
+        Ok(many.apply(self.common.apply(job)?))
+    }
+}
+
+impl Many {
+    /// Adds what was said to a job.
+    pub(crate) fn apply(&self, mut job: JobBuilder) -> JobBuilder {
+        if let Some(tasks) = self.max_parallel {
+            job = job.max_parallel(tasks);
+        }
+        if let Some(tasks) = self.max_fails {
+            job = job.max_fails(tasks);
+        }
+        job
+    }
+}
+
+impl Common {
+    /// For a command that shows the output: without a limit of its own, all of it is kept, and so shown.
+    pub(crate) fn keep_all_output(&mut self) {
+        self.output_limit.get_or_insert(u64::MAX);
+    }
+
+    /// Adds what was said to a job.
+    pub(crate) fn apply(&self, mut job: JobBuilder) -> anyhow::Result<JobBuilder> {
         job = job.queue(self.queue()?).priority(self.priority).slots(self.cpus).retries(self.retries);
-        job = job.cwd(self.directory()?).stdin(self.read_stdin()?).elements(elements);
-        job = job.retry_exit_codes(self.retry_on.iter().copied());
         if let Some(name) = &self.name {
             job = job.name(name);
         }
@@ -159,9 +221,6 @@ impl Args {
         }
         for (key, value) in &self.on {
             job = job.worker_label(key, value);
-        }
-        for (key, value) in self.environment()? {
-            job = job.env(key, value);
         }
         if let Some(backoff) = self.backoff {
             job = job.backoff(backoff.first, backoff.multiplier, backoff.most);
@@ -184,12 +243,6 @@ impl Args {
         if let Some(bytes) = self.output_limit {
             job = job.output_limit(bytes);
         }
-        if let Some(tasks) = many.max_parallel {
-            job = job.max_parallel(tasks);
-        }
-        if let Some(tasks) = many.max_fails {
-            job = job.max_fails(tasks);
-        }
         Ok(job)
     }
 
@@ -202,6 +255,16 @@ impl Args {
             Some(queue) => utf8(queue, "the variable TASKQ_QUEUE"),
             None => Ok("default".to_owned()),
         }
+    }
+}
+
+impl Program {
+    fn apply(&self, mut job: JobBuilder) -> anyhow::Result<JobBuilder> {
+        job = job.cwd(self.directory()?).stdin(self.read_stdin()?);
+        for (key, value) in self.environment()? {
+            job = job.env(key, value);
+        }
+        Ok(job.retry_exit_codes(self.retry_on.iter().copied()))
     }
 
     fn directory(&self) -> anyhow::Result<String> {

@@ -24,6 +24,7 @@ mod screen;
 mod select;
 mod sources;
 mod text;
+mod value;
 mod verdict;
 mod view;
 mod words;

@@ -20,10 +20,18 @@ pub(crate) struct Flags<'a> {
 
 /// What will run, with every template checked. What is known on the worker only stays a placeholder.
 pub(crate) struct Plan {
-    argv: Vec<String>,
-    shell: bool,
-    template: Template,
+    work: Work,
     pub(crate) elements: Elements,
+}
+
+enum Work {
+    Command {
+        argv: Vec<String>,
+        shell: bool,
+        template: Template,
+    },
+    /// A function, by its name.
+    Call(String),
 }
 
 impl Plan {
@@ -47,7 +55,22 @@ impl Plan {
         }
         let template = template.map_err(taskq_client::Error::from)?;
         values.check(&template)?;
-        Ok(Plan { argv, shell, template, elements: values.elements })
+        Ok(Plan { work: Work::Command { argv, shell, template }, elements: values.elements })
+    }
+
+    /// The same for a function, which is called with each element.
+    pub(crate) async fn read_call(
+        flags: &Flags<'_>,
+        function: &str,
+        trailing: Vec<Trailing>,
+    ) -> anyhow::Result<Plan> {
+        if let Some(option) = flags.job.of_programs_only() {
+            return Err(Failure::usage(format!("{option} is for programs, and --call calls a function")));
+        }
+        let sources = flags.sources.clone();
+        let read = tokio::task::spawn_blocking(move || sources.read_arguments(trailing)).await;
+        let elements = read.map_err(|cause| Failure::because(Exit::Internal, cause.to_string()))??;
+        Ok(Plan { work: Work::Call(function.to_owned()), elements })
     }
 
     /// How many tasks there are.
@@ -59,15 +82,28 @@ impl Plan {
     pub(crate) fn builder(&self, flags: &Flags<'_>) -> anyhow::Result<JobBuilder> {
         let max_parallel = flags.many.max_parallel.or(flags.sources.max_parallel());
         let many = job::Many { max_parallel, ..flags.many.clone() };
-        let builder = flags.job.builder(self.argv.clone(), &many, self.elements.clone())?;
+        let builder = match &self.work {
+            Work::Command { argv, .. } => flags.job.builder(argv.clone(), &many, self.elements.clone())?,
+            Work::Call(function) => {
+                let call = JobBuilder::call_encoded(function, "json", "").elements(self.elements.clone());
+                many.apply(flags.job.common().apply(call)?)
+            }
+        };
         builder.check()?;
         Ok(builder)
     }
 
-    /// The command of one element, as one would type it in a shell.
+    /// The command of one element, as one would type it in a shell; of a call, as it is written in programs.
     pub(crate) fn command(&self, index: u32) -> anyhow::Result<String> {
         let fields = if self.elements.is_empty() { vec![] } else { self.elements.row(index)? };
-        let argv = self.template.expand(&taskq_template::Values {
+        let (shell, template) = match &self.work {
+            Work::Command { shell, template, .. } => (*shell, template),
+            Work::Call(function) => {
+                let argument = fields.first().map(|field| String::from_utf8_lossy(field));
+                return Ok(format!("{function}({})", argument.unwrap_or_default()));
+            }
+        };
+        let argv = template.expand(&taskq_template::Values {
             job: 0,
             index,
             attempt: 1,
@@ -76,7 +112,7 @@ impl Plan {
             fields: &fields,
         });
         let argv: Vec<String> = argv.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-        Ok(match (self.shell, argv.as_slice()) {
+        Ok(match (shell, argv.as_slice()) {
             (true, [script]) => script.clone(),
             _ => words::join(argv.iter().map(String::as_str)),
         })

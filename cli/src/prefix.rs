@@ -24,6 +24,8 @@ pub(crate) struct Style {
     pub(crate) raw: bool,
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
+    /// Standard output goes to standard error as well: that is kept for a value.
+    pub(crate) aside: bool,
     pub(crate) stdout_is_terminal: bool,
     pub(crate) stderr_is_terminal: bool,
     pub(crate) paint: Paint,
@@ -55,7 +57,8 @@ impl Writer {
             style,
             begun: HashMap::new(),
             again: HashMap::new(),
-            holes: Holes::new(&[Stream::Stdout]),
+            // What goes aside is not what the command is there to give.
+            holes: Holes::new(if style.aside { &[] } else { &[Stream::Stdout] }),
         }
     }
 
@@ -73,7 +76,7 @@ impl Writer {
             self.holes.met(self.job, chunk.index, stream, chunk.missing_bytes);
         }
         if !self.style.prefix && self.is_raw(stream) {
-            return put(stream, &chunk.data);
+            return put(self.place(stream), &chunk.data);
         }
         let begun = self.begun.entry((chunk.index, stream)).or_default();
         begun.worker.clone_from(&chunk.worker);
@@ -85,7 +88,7 @@ impl Writer {
         };
         let lines: Vec<u8> = begun.line.drain(..whole).collect();
         let worker = begun.worker.clone();
-        put(stream, &self.shown(&lines, chunk.index, stream, &worker))
+        put(self.place(stream), &self.shown(&lines, chunk.index, stream, &worker))
     }
 
     /// Shows lines that never got their end.
@@ -98,7 +101,7 @@ impl Writer {
                 if self.style.prefix {
                     shown.push(b'\n');
                 }
-                put(stream, &shown)?;
+                put(self.place(stream), &shown)?;
             }
         }
         Ok(())
@@ -116,9 +119,14 @@ impl Writer {
         }
     }
 
+    /// Where what a task wrote to a stream is written here.
+    fn place(&self, stream: Stream) -> Stream {
+        if self.style.aside { Stream::Stderr } else { stream }
+    }
+
     fn is_raw(&self, stream: Stream) -> bool {
         self.style.raw
-            || match stream {
+            || match self.place(stream) {
                 Stream::Stdout => !self.style.stdout_is_terminal,
                 Stream::Stderr => !self.style.stderr_is_terminal,
             }

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use self::array::Array;
 
+mod arguments;
 mod array;
 mod format;
 mod json;
@@ -38,6 +39,10 @@ pub(crate) enum Error {
     NoValues(&'static str),
     #[error("`{0}` is not known here: sources side by side are given with --zip and `:::`")]
     Linked(String),
+    #[error(
+        "a function is called with one argument, so that there is one source; put what belongs together into lines of JSON (--jsonl)"
+    )]
+    OneSource,
     #[error("standard input can be the source of one option only")]
     StdinTwice,
 }

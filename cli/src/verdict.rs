@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use taskq_client::model::{Counts, Job, Outcome, State, Task, outcome, state_word};
+use taskq_client::model::{Counts, Job, Outcome, State, Task, failure, outcome, state_word};
 
 use crate::screen::Screen;
 use crate::text;
@@ -28,7 +28,26 @@ pub(crate) fn how(outcome: &Outcome) -> String {
         outcome::Kind::WorkerLost => with_message("worker lost"),
         outcome::Kind::Skipped => with_message("skipped"),
         outcome::Kind::Rejected => with_message("rejected by the worker"),
+        outcome::Kind::Completed => "returned".to_owned(),
+        outcome::Kind::Failed => failed(outcome),
         outcome::Kind::Unspecified => with_message("ended in an unknown way"),
+    }
+}
+
+/// `panicked: no such photo`, in one line: where and why is told by `show`.
+fn failed(outcome: &Outcome) -> String {
+    let failure = outcome.failure.clone().unwrap_or_default();
+    let word = match failure.cause() {
+        failure::Cause::Unspecified | failure::Cause::Error => "returned an error",
+        failure::Cause::Panic => "panicked",
+        failure::Cause::Argument => "could not read its argument",
+        failure::Cause::Result => "returned what cannot be written",
+        failure::Cause::Function => "could not be begun",
+    };
+    let said = if failure.message.is_empty() { &outcome.message } else { &failure.message };
+    match said.lines().next() {
+        Some(line) => format!("{word}: {line}"),
+        None => word.to_owned(),
     }
 }
 

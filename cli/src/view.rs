@@ -10,7 +10,7 @@ mod worker;
 pub(crate) use job::JobView;
 pub(crate) use queue::QueueView;
 pub(crate) use shown::Shown;
-pub(crate) use task::{OutcomeView, TaskView, took};
+pub(crate) use task::{OutcomeView, ProgressView, TaskView, took};
 pub(crate) use worker::WorkerView;
 
 /// Times that have not come yet are `null`.

@@ -9,6 +9,7 @@ const COMMANDS: &[&str] = &[
     "",
     "run",
     "submit",
+    "call",
     "map",
     "wait",
     "ls",

@@ -9,9 +9,14 @@ use std::process::Stdio;
 #[test]
 fn an_unreachable_coordinator_is_exit_69_with_the_next_step() {
     let home = tempfile::tempdir().expect("temporary directory");
-    for args in
-        [&["submit", "--", "true"][..], &["ls"], &["cancel", "42"], &["map", "echo", ":::", "a"], &["stats"]]
-    {
+    for args in [
+        &["submit", "--", "true"][..],
+        &["ls"],
+        &["cancel", "42"],
+        &["map", "echo", ":::", "a"],
+        &["stats"],
+        &["call", "f", "--detach"],
+    ] {
         let said = common::said(&mut common::taskq(home.path(), args));
         assert_eq!(said.code, 69, "taskq {args:?}: {}", said.stderr);
         assert!(
@@ -32,6 +37,7 @@ fn where_the_status_is_the_task_s_own_it_is_125() {
         &["run", "--", "true"][..],
         &["submit", "--wait", "--", "true"],
         &["submit", "-f", "true"],
+        &["call", "f", "1"],
         &["submit", "--wait", "--array", "1-9", "--", "true"],
         &["wait", "42"],
         &["wait", "42", "43"],

@@ -43,6 +43,18 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["map", "echo", "{}", "--array", "1-9"], "put options of taskq before the template"),
     (&["ls", "--addr", "x:1", "--local"], "cannot be used with"),
     (&["ls", "--addr", "local:"], "directory"),
+    (&["call"], "FUNCTION"),
+    (&["call", "7up"], "not a function's name"),
+    (&["call", "f", "abc"], "--text"),
+    (&["call", "f", "--json", "{\"a\":}"], "is no JSON"),
+    (&["call", "f", "1", "--text", "a"], "cannot be used with"),
+    (&["call", "f", "--text", "a", "--raw", "b"], "cannot be used with"),
+    (&["call", "f", "--env", "A=b"], "unexpected argument '--env'"),
+    (&["map", "--call", "f"], "nothing to map over"),
+    (&["map", "--call", "f", "echo", ":::", "a"], "put ::: before echo"),
+    (&["map", "--call", "f", "--cwd", "/tmp", ":::", "a"], "--cwd is for programs"),
+    (&["map", "--call", "f", ":::", "a", ":::", "b"], "one argument"),
+    (&["map", "--call", "7up", ":::", "a"], "not a function's name"),
     (&["nonsense"], "unrecognized subcommand"),
 ];
 
@@ -57,6 +69,29 @@ fn a_wrong_command_line_is_exit_2_with_the_remedy() {
         assert_eq!(said.stderr.matches("error:").count(), 1, "taskq {args:?}: {}", said.stderr);
         assert_eq!(said.stdout, "", "taskq {args:?} printed data");
     }
+}
+
+#[test]
+fn elements_of_a_call_are_json_or_text() {
+    let home = tempfile::tempdir().expect("temporary directory");
+    std::fs::write(home.path().join("people.csv"), "name,n\nann,1\n").expect("write");
+    std::fs::write(home.path().join("items.jsonl"), "{\"a\": 1}\n\n[2]\n").expect("write");
+    let run = |words: &[&str]| {
+        let args = [&["map", "--dry-run", "--call", "f"][..], words].concat();
+        common::said(common::taskq(home.path(), &args).current_dir(home.path()))
+    };
+    for (words, expected) in [
+        (&[":::", "1", "a b", "\"c\"", "-5"][..], "f(1)\nf(\"a b\")\nf(\"c\")\nf(-5)\n"),
+        (&["--csv", "people.csv"], "f({\"name\":\"ann\",\"n\":\"1\"})\n"),
+        (&["--jsonl", "items.jsonl"], "f({\"a\": 1})\nf([2])\n"),
+        (&["--array", "3-5:2"], "f(3)\nf(5)\n"),
+    ] {
+        let said = run(words);
+        assert_eq!((said.code, said.stdout.as_str()), (0, expected), "{words:?}: {}", said.stderr);
+    }
+    std::fs::write(home.path().join("items.jsonl"), "1\n{\n").expect("write");
+    let said = run(&["--jsonl", "items.jsonl"]);
+    assert!(said.code == 2 && said.stderr.contains("items.jsonl, line 2: "), "{}", said.stderr);
 }
 
 #[test]

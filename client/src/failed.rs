@@ -4,7 +4,7 @@ use crate::codec::{Codec, Mismatch};
 use crate::job::JobId;
 use crate::model::failure::Cause;
 use crate::model::outcome::Kind;
-use crate::model::{Failure, Outcome, State, Task};
+use crate::model::{Call, Failure, Outcome, State, Task};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -78,6 +78,12 @@ pub enum Ending {
 }
 
 impl CallError {
+    /// What an ended task without a value says of this call of its job.
+    #[must_use]
+    pub fn of(task: Task, call: &Call) -> Self {
+        Self::new(task, &call.function, &call.codec)
+    }
+
     /// What a task without a value says. `codec` is the call's, by its name.
     pub(crate) fn new(task: Task, function: &str, codec: &str) -> Self {
         let state = task.state();
@@ -197,7 +203,9 @@ impl fmt::Display for Ending {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.function, self.ended)?;
-        match (self.type_name.as_str(), self.message.as_str()) {
+        // Of a panic, or of an argument that does not fit, the words above say as much.
+        let of_type = if self.ended == Ending::Error { self.type_name.as_str() } else { "" };
+        match (of_type, self.message.as_str()) {
             ("", "") => {}
             ("", said) => write!(f, ": {said}")?,
             (of_type, "") => write!(f, ": {of_type}")?,

@@ -83,6 +83,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         raw: args.raw,
         stdout: !args.stderr,
         stderr: !args.stdout,
+        aside: false,
         stdout_is_terminal: screen.stdout_is_terminal,
         stderr_is_terminal: screen.stderr_is_terminal,
         paint: screen.paint,

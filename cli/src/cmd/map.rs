@@ -34,6 +34,10 @@ mod write;
 /// With -o jsonl, a line for each task as it ends instead of its output, then one for the job; with --json, the
 /// document of `taskq show` at the end. The outputs are then left to `taskq result`.
 ///
+/// With --call, a function that workers offer is called with each element, and what it returns is printed, a line of
+/// JSON each; what it prints itself goes to standard error. Elements are then the lines of --jsonl, any JSON; the records
+/// of --csv as objects; and values and lines, which are JSON if they can be read as such, and else text.
+///
 /// Ctrl-C cancels what has not ended; a second one does not wait for the end of what runs.
 #[derive(clap::Args, Debug)]
 #[command(after_help = job::help("Examples:\n  \
@@ -42,7 +46,9 @@ mod write;
     taskq map ./fit --rate {1} --seed {2} ::: 0.1 0.01 ::: 1 2 3\n  \
     find . -name '*.log' -print0 | taskq map --each-null - xz\n  \
     taskq map --joblog jobs.tsv -j 50 --retries 2 'curl -sfO {}' :::: urls.txt\n  \
-    taskq map --resume-failed jobs.tsv\n\n\
+    taskq map --resume-failed jobs.tsv\n  \
+    taskq map --call resize --jsonl items.jsonl\n  \
+    taskq map --call fib ::: 10 20 30\n\n\
     Options of taskq come before the template. Exit codes: 0 all succeeded, 1 some failed, 6 cancelled,\n\
     74 standard output is not whole or could not be written, 130 Ctrl-C. All codes: taskq --help"))]
 pub(crate) struct Args {
@@ -52,6 +58,9 @@ pub(crate) struct Args {
     many: job::Many,
     #[command(flatten)]
     sources: sources::Args,
+    /// Call this function with each element instead of running a command
+    #[arg(long, value_name = "FUNCTION")]
+    call: Option<String>,
     /// Print outputs in the order of the elements; this is the default
     #[arg(short, long, overrides_with = "unordered")]
     keep_order: bool,
@@ -76,7 +85,7 @@ pub(crate) struct Args {
     #[arg(long)]
     exit_zero: bool,
     /// The command with placeholders, then perhaps `::: VALUES` or `:::: FILES`
-    #[arg(value_name = "TEMPLATE", required_unless_present = "resume_failed", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    #[arg(value_name = "TEMPLATE", required_unless_present_any = ["resume_failed", "call"], trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     template: Vec<OsString>,
 }
 
@@ -88,16 +97,27 @@ impl Args {
 }
 
 pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exit> {
-    if let (Some(path), true) = (&args.resume_failed, args.template.is_empty()) {
+    if let (Some(path), None, true) = (&args.resume_failed, &args.call, args.template.is_empty()) {
         return again::run(&args, path, context).await;
     }
     misplaced::check(&context.typed, &args.template)?;
     args.job.keep_all_output();
     let flags = Flags { job: &args.job, many: &args.many, sources: &args.sources };
-    let shell = args.job.shell();
     let (template, trailing) = sources::split(args.template.clone())?;
-    let argv = template_words(job::argv(template, shell)?, shell)?;
-    let plan = Plan::read(&flags, argv, trailing).await?;
+    let plan = match &args.call {
+        Some(function) if template.is_empty() => Plan::read_call(&flags, function, trailing).await?,
+        Some(function) => {
+            return Err(Failure::usage(format!(
+                "--call {function} takes no template, only elements: put ::: before {}",
+                text::short(&template[0].to_string_lossy())
+            )));
+        }
+        None => {
+            let shell = args.job.shell();
+            let argv = template_words(job::argv(template, shell)?, shell)?;
+            Plan::read(&flags, argv, trailing).await?
+        }
+    };
     if plan.elements.is_empty() {
         let hint = misplaced::hint(&args.template).unwrap_or_default();
         return Err(Failure::usage(format!(
@@ -140,7 +160,8 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
         commands: &|index| plan.command(index),
         progress: Progress::new(args.progress, &context.screen, id.to_string()),
         joblog,
-        holes: Holes::new(&[Stream::Stdout]),
+        calls: args.call.is_some(),
+        holes: Holes::new(if args.call.is_some() { &[] } else { &[Stream::Stdout] }),
     };
     let Ended { exit, job } =
         attached.collect(&handle, args.unordered, args.exit_zero, &mut interrupts).await?;

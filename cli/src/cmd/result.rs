@@ -1,4 +1,4 @@
-//! `taskq result`: what tasks wrote, byte for byte, in the order of their indices.
+//! `taskq result`: what tasks wrote, byte for byte, or what calls returned, in the order of their indices.
 
 use taskq_client::model::{State, Stream, Task, state_word};
 use taskq_client::{Client, TaskQuery, is_terminal};
@@ -10,8 +10,9 @@ use crate::select::Typed;
 
 mod printer;
 
-/// Print what ended tasks wrote to standard output, byte for byte
+/// Print what ended tasks wrote to standard output, byte for byte, or what calls returned
 ///
+/// A value in JSON is one line, any other is printed as it is; what calls printed is told by `taskq logs`.
 /// Tasks come in the order of their index. With --json, the outcome and both streams of each task; with -o jsonl, the
 /// same in a line for each. Bytes that are not UTF-8 are given in base64.
 #[derive(clap::Args, Debug)]
@@ -87,11 +88,13 @@ fn check_task(task: &Task) -> anyhow::Result<()> {
 async fn print(client: &Client, chosen: &Chosen, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let query = TaskQuery { indices: spans(&chosen.tasks), ..TaskQuery::default() };
     let mut tasks = client.list_tasks(chosen.job, query).page_size(1_000);
+    let call = client.get(chosen.job).await?.spec.and_then(|spec| spec.call);
+    let codec = call.as_ref().map(|call| call.codec.as_str());
     let mut any = false;
     while let Some(task) = tasks.next().await {
         let task = task?;
         check_task(&task)?;
-        printer.task(&task).await?;
+        printer.task(&task, codec).await?;
         any = true;
     }
     match any {

@@ -75,6 +75,7 @@ pub(crate) fn live(context: &Context, prefix: bool) -> Style {
         // With --json it carries the document of the end.
         stdout: !screen.format.is_json(),
         stderr: true,
+        aside: false,
         stdout_is_terminal: screen.stdout_is_terminal,
         stderr_is_terminal: screen.stderr_is_terminal,
         paint: screen.paint,

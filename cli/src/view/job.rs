@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use taskq_client::model::{Counts, Job, state_word};
 
-use super::some_time;
+use super::{ProgressView, some_time};
 use crate::clock::UnixMs;
 use crate::output::{Column, View};
 use crate::{text, words};
@@ -37,6 +37,13 @@ impl From<&Counts> for CountsView {
     }
 }
 
+/// What is called, instead of a command.
+#[derive(Serialize)]
+struct CallView {
+    function: String,
+    codec: String,
+}
+
 /// A job, as in `taskq ls`.
 #[derive(Serialize)]
 pub(crate) struct JobView {
@@ -50,6 +57,10 @@ pub(crate) struct JobView {
     command: Vec<String>,
     shell: bool,
     cwd: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<CallView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<ProgressView>,
     submitted_unix_ms: u64,
     started_unix_ms: Option<u64>,
     ended_unix_ms: Option<u64>,
@@ -77,6 +88,8 @@ impl JobView {
             command: command.argv,
             shell: command.shell,
             cwd: command.cwd,
+            call: spec.call.map(|call| CallView { function: call.function, codec: call.codec }),
+            progress: job.progress.as_ref().map(ProgressView::from),
             submitted_unix_ms: job.submitted_unix_ms,
             started_unix_ms: some_time(job.started_unix_ms),
             ended_unix_ms: some_time(job.ended_unix_ms),
@@ -97,9 +110,14 @@ impl JobView {
         let mut lines = vec![format!("job {}  {}  {}", self.id, text::visible(&self.name), self.state)];
         let mut add =
             |title: &str, value: String| lines.push(format!("  {title:<10} {}", text::visible(&value)));
-        let command = words::join(self.command.iter().map(String::as_str));
-        add("command", if self.shell { format!("sh -c {command}") } else { command });
-        add("directory", self.cwd.clone());
+        match &self.call {
+            Some(call) => add("function", format!("{}  written in {}", call.function, call.codec)),
+            None => {
+                let command = words::join(self.command.iter().map(String::as_str));
+                add("command", if self.shell { format!("sh -c {command}") } else { command });
+                add("directory", self.cwd.clone());
+            }
+        }
         add("queue", format!("{}  priority {}", self.queue, self.priority));
         if !self.labels.is_empty() {
             let pairs: Vec<String> =
@@ -128,6 +146,9 @@ impl JobView {
         );
         add("started", text::time(self.started_unix_ms.unwrap_or(0)));
         add("ended", text::time(self.ended_unix_ms.unwrap_or(0)));
+        if let Some(progress) = &self.progress {
+            add("progress", format!("{} (task {})", progress.words(), progress.index()));
+        }
         if let Some(id) = self.rerun_of {
             add("rerun of", format!("job {id}"));
         }

@@ -1,7 +1,7 @@
 //! A task and how its attempts ended: its row in `taskq tasks`, its lines in `taskq show`, its JSON.
 
 use serde::Serialize;
-use taskq_client::model::{Outcome, Task, outcome, state_word};
+use taskq_client::model::{Failure, Outcome, Progress, Task, failure, outcome, state_word};
 
 use super::some_time;
 use crate::output::{self, Column, Out, View};
@@ -25,6 +25,11 @@ pub(crate) struct OutcomeView {
     out_of_memory: bool,
     stdout_bytes: u64,
     stderr_bytes: u64,
+    /// Of a call that returned: how long its value is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureView>,
     #[serde(skip)]
     took: Option<String>,
 }
@@ -46,6 +51,8 @@ impl From<&Outcome> for OutcomeView {
                 Kind::WorkerLost => "worker_lost",
                 Kind::Skipped => "skipped",
                 Kind::Rejected => "rejected",
+                Kind::Completed => "completed",
+                Kind::Failed => "failed",
             },
             attempt: outcome.attempt,
             worker: outcome.worker.clone(),
@@ -61,8 +68,100 @@ impl From<&Outcome> for OutcomeView {
             out_of_memory: outcome.out_of_memory,
             stdout_bytes: outcome.stdout_bytes,
             stderr_bytes: outcome.stderr_bytes,
+            value_bytes: (kind == Kind::Completed).then(|| value_bytes(outcome)),
+            failure: outcome.failure.as_ref().map(FailureView::from),
             took: took(outcome),
         }
+    }
+}
+
+fn value_bytes(outcome: &Outcome) -> u64 {
+    outcome.value_blob.as_ref().map_or(outcome.value.len() as u64, |blob| blob.size_bytes)
+}
+
+/// Why a call has no value.
+#[derive(Serialize)]
+struct FailureView {
+    cause: &'static str,
+    #[serde(rename = "type")]
+    type_name: String,
+    message: String,
+    chain: Vec<String>,
+    place: String,
+    fatal: bool,
+}
+
+impl From<&Failure> for FailureView {
+    fn from(failure: &Failure) -> FailureView {
+        FailureView {
+            cause: match failure.cause() {
+                failure::Cause::Unspecified => "unknown",
+                failure::Cause::Error => "error",
+                failure::Cause::Panic => "panic",
+                failure::Cause::Argument => "argument",
+                failure::Cause::Result => "result",
+                failure::Cause::Function => "function",
+            },
+            type_name: failure.r#type.clone(),
+            message: failure.message.clone(),
+            chain: failure.chain.clone(),
+            place: failure.place.clone(),
+            fatal: failure.fatal,
+        }
+    }
+}
+
+impl FailureView {
+    /// What the words of its end do not say.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut add = |title: &str, words: &str| {
+            let (first, rest) = words.split_once('\n').unwrap_or((words, ""));
+            lines.push(format!("    {title} {}", text::visible(first)));
+            lines.extend(rest.lines().map(|line| format!("      {}", text::visible(line))));
+        };
+        if !self.message.is_empty() {
+            add(&format!("{}:", self.cause), &self.message);
+        }
+        if !self.type_name.is_empty() {
+            add("type:", &self.type_name);
+        }
+        for cause in &self.chain {
+            add("caused by:", cause);
+        }
+        if !self.place.is_empty() {
+            add("at", &self.place);
+        }
+        if self.fatal {
+            add("fatal:", "it is not tried again, whatever attempts are left");
+        }
+        lines
+    }
+}
+
+/// How far a call has come, in its own words.
+#[derive(Serialize)]
+pub(crate) struct ProgressView {
+    index: u32,
+    fraction: f64,
+    note: String,
+}
+
+impl From<&Progress> for ProgressView {
+    fn from(progress: &Progress) -> ProgressView {
+        ProgressView { index: progress.index, fraction: progress.fraction, note: progress.note.clone() }
+    }
+}
+
+impl ProgressView {
+    /// `42% half of the photos`
+    pub(crate) fn words(&self) -> String {
+        format!("{:.0}% {}", self.fraction * 100.0, self.note).trim_end().to_owned()
+    }
+
+    /// Of which task.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
     }
 }
 
@@ -83,8 +182,9 @@ impl OutcomeView {
             let not = if self.attempt == 0 { "never started" } else { "not started again" };
             return format!("  {not}: {} {ended}", self.kind);
         }
+        let value = self.value_bytes.map(|bytes| format!(" {}", text::size(bytes))).unwrap_or_default();
         format!(
-            "  attempt {} on {}: {}  started {}  took {}  cpu {}  memory {}  stdout {}  stderr {}",
+            "  attempt {} on {}: {}{value}  started {}  took {}  cpu {}  memory {}  stdout {}  stderr {}",
             self.attempt,
             text::visible(if self.worker.is_empty() { "-" } else { &self.worker }),
             self.kind,
@@ -108,6 +208,8 @@ pub(crate) struct TaskView {
     worker: String,
     outcome: Option<OutcomeView>,
     earlier: Vec<OutcomeView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<ProgressView>,
     #[serde(skip)]
     end: String,
 }
@@ -122,7 +224,12 @@ impl TaskView {
             worker: task.worker.clone(),
             outcome: task.outcome.as_ref().map(OutcomeView::from),
             earlier: task.earlier.iter().map(OutcomeView::from).collect(),
-            end: task.outcome.as_ref().map(crate::verdict::how).unwrap_or_default(),
+            progress: task.progress.as_ref().map(ProgressView::from),
+            end: match (&task.outcome, &task.progress) {
+                (Some(outcome), _) => crate::verdict::how(outcome),
+                (None, Some(progress)) => ProgressView::from(progress).words(),
+                (None, None) => String::new(),
+            },
         }
     }
 
@@ -139,8 +246,12 @@ impl TaskView {
             vec![format!("task {}.{}  {}  {}", self.job, self.index, self.state, text::visible(&self.end))];
         for outcome in self.earlier.iter().chain(&self.outcome) {
             lines.push(outcome.line());
-            if !outcome.message.is_empty() {
-                lines.push(format!("    {}", text::visible(&outcome.message)));
+            match &outcome.failure {
+                Some(failure) => lines.extend(failure.lines()),
+                None if !outcome.message.is_empty() => {
+                    lines.push(format!("    {}", text::visible(&outcome.message)));
+                }
+                None => {}
             }
         }
         lines

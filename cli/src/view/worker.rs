@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use taskq_client::model::{Worker, worker};
+use taskq_client::model::function::Runtime;
+use taskq_client::model::{Function, Worker, worker};
 
 use crate::output::{Column, View};
 use crate::text;
@@ -22,6 +23,29 @@ pub(crate) struct WorkerView {
     version: String,
     last_seen_ms_ago: u64,
     tasks: Vec<String>,
+    functions: Vec<FunctionView>,
+    async_slots: u32,
+    busy: u32,
+    commands: bool,
+    address: String,
+}
+
+/// What a worker can be called for.
+#[derive(Serialize)]
+struct FunctionView {
+    name: String,
+    runtime: &'static str,
+}
+
+impl From<&Function> for FunctionView {
+    fn from(function: &Function) -> FunctionView {
+        let runtime = match function.runtime() {
+            Runtime::Threads => "threads",
+            Runtime::Async => "async",
+            Runtime::Process => "process",
+        };
+        FunctionView { name: function.name.clone(), runtime }
+    }
 }
 
 impl From<Worker> for WorkerView {
@@ -45,6 +69,11 @@ impl From<Worker> for WorkerView {
             version: worker.version,
             last_seen_ms_ago: worker.last_seen_ms_ago,
             tasks: worker.tasks.iter().map(|task| format!("{}.{}", task.job_id, task.index)).collect(),
+            functions: worker.functions.iter().map(FunctionView::from).collect(),
+            async_slots: worker.async_slots,
+            busy: worker.busy,
+            commands: !worker.no_commands,
+            address: worker.address,
         }
     }
 }
@@ -56,15 +85,41 @@ impl WorkerView {
         resources.chain(labels).collect::<Vec<_>>().join(" ")
     }
 
+    /// The functions, by what runs them.
+    fn by_runtime(&self) -> BTreeMap<&'static str, Vec<&str>> {
+        let mut by_runtime: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
+        for function in &self.functions {
+            by_runtime.entry(function.runtime).or_default().push(&function.name);
+        }
+        by_runtime
+    }
+
     /// Everything, for `taskq worker show`.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("worker {}  {}", text::visible(&self.name), self.status)];
         let mut add =
             |title: &str, value: String| lines.push(format!("  {title:<10} {}", text::visible(&value)));
         add("host", format!("{}  taskq {}", self.host, self.version));
-        add("slots", format!("{}: {} running, {} waiting", self.slots, self.running, self.waiting));
+        add("address", self.address.clone());
+        let mut slots = format!("{}: {} running, {} waiting", self.slots, self.running, self.waiting);
+        if self.async_slots > 0 {
+            slots = format!(
+                "{} and {} async: {} running, {} waiting",
+                self.slots, self.async_slots, self.running, self.waiting
+            );
+        }
+        if self.busy > 0 {
+            slots.push_str(&format!("; {} still busy with calls that were stopped", self.busy));
+        }
+        add("slots", slots);
         add("offers", self.offers());
         add("last seen", format!("{} ago", text::duration(self.last_seen_ms_ago)));
+        for (runtime, functions) in self.by_runtime() {
+            add(runtime, functions.join(" "));
+        }
+        if !self.commands {
+            add("commands", "none: it runs functions only".to_owned());
+        }
         add("tasks", self.tasks.join(" "));
         lines
     }

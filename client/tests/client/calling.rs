@@ -266,13 +266,22 @@ async fn what_a_call_prints_is_here_before_its_value() {
         Ok(())
     });
     let mut handle: JobHandle<u64> = server.client().call("f", 1).echo_to(echo).submit().await.unwrap();
+    assert!(futures_pending(&mut handle).await);
     world.say(1, chunk(Stream::Stdout, 0, "one\ntw"));
     arrivals.wait_for(|n| *n == 1).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [(Stream::Stdout, "one\n".to_owned())], "live, by whole lines");
     assert!(futures_pending(&mut handle).await);
+    world.mute(true);
     world.say(1, chunk(Stream::Stderr, 0, "oops\n"));
     world.say(1, chunk(Stream::Stdout, 6, "o\nthree"));
     world.end(1, 0, value("3"));
+    assert!(futures_pending(&mut handle).await);
+    // The end of another, told after this one's over the same stream, has come.
+    let other: JobHandle<u64> = handle.client().call("f", 2).submit().await.unwrap();
+    world.end(2, 0, value("4"));
+    assert_eq!(other.await.unwrap(), 4);
+    assert!(futures_pending(&mut handle).await, "its output is not here");
+    world.mute(false);
     assert_eq!(handle.await.unwrap(), 3);
     let rest = [(Stream::Stderr, "oops\n"), (Stream::Stdout, "two\n"), (Stream::Stdout, "three")];
     assert_eq!(seen.lock().unwrap()[1..], rest.map(|(stream, text)| (stream, text.to_owned())));

@@ -35,6 +35,8 @@ struct Inside {
     cancelled: Vec<u64>,
     output: HashMap<u64, Vec<LogChunk>>,
     progress: HashMap<u64, Vec<Progress>>,
+    /// Output is late.
+    mute: bool,
 }
 
 struct Record {
@@ -116,6 +118,11 @@ impl World {
 
     pub(crate) fn say(&self, job: u64, chunk: LogChunk) {
         self.change(|inside| inside.output.entry(job).or_default().push(chunk));
+    }
+
+    /// Whether output is held back.
+    pub(crate) fn mute(&self, mute: bool) {
+        self.change(|inside| inside.mute = mute);
     }
 
     pub(crate) fn progress(&self, job: u64, progress: Progress) {
@@ -315,15 +322,16 @@ impl World {
         loop {
             let (chunks, over) = {
                 let inside = self.lock();
-                let said = inside.output.get(&request.job_id).cloned().unwrap_or_default();
-                (said, inside.ended(request.job_id).is_some())
+                let said = inside.output.get(&request.job_id).map_or(&[][..], |said| &said[sent..]);
+                let said = if inside.mute { Vec::new() } else { said.to_vec() };
+                (said, inside.ended(request.job_id).is_some() && !inside.mute)
             };
-            for chunk in &chunks[sent..] {
-                if out.send(Ok(chunk.clone())).await.is_err() {
+            sent += chunks.len();
+            for chunk in chunks {
+                if out.send(Ok(chunk)).await.is_err() {
                     return;
                 }
             }
-            sent = chunks.len();
             if over {
                 return;
             }
@@ -366,7 +374,7 @@ impl World {
         ActReply { acted }
     }
 
-    /// Breaks off the first time.
+    /// Breaks off the first time, and ends too early the second.
     fn download(&self, number: usize, blob: &Blob, out: &Out<DownloadChunk>) {
         let bytes = self.lock().blobs.get(&blob.sha256).cloned();
         let Some(bytes) = bytes else {
@@ -376,6 +384,8 @@ impl World {
         for (at, data) in bytes.chunks(100_000).enumerate() {
             if number == 0 && at == 1 {
                 out.try_send(Err(Status::unavailable("restarting"))).unwrap();
+            }
+            if number <= 1 && at == 1 {
                 return;
             }
             out.try_send(Ok(DownloadChunk { data: data.to_vec().into() })).unwrap();

@@ -43,7 +43,7 @@ async fn each_way_to_die_is_told() {
     assert!(overflowed.message.ends_with(": it overflowed its stack"), "{overflowed:?}");
     let leaked = session.call(3, "child.leak", "null").await.outcome;
     assert_eq!((leaked.kind(), leaked.out_of_memory), (Kind::Signaled, true), "{leaked:?}");
-    assert!(leaked.message.ends_with("at its memory limit of 536870912 bytes"), "{leaked:?}");
+    assert!(leaked.message.ends_with("at its memory limit of 512 MiB"), "{leaked:?}");
     let left = session.call(4, "child.exit", "3").await.outcome;
     assert_eq!((left.kind(), left.exit_code), (Kind::Exited, 3));
     assert!(left.message.contains("child.exit: its child process exited with code 3"), "{left:?}");

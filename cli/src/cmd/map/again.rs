@@ -48,13 +48,15 @@ pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::
                 break;
             }
         };
+        let calls = client.get(id).await?.spec.is_some_and(|spec| spec.call.is_some());
         let attached = Attached {
             context,
             client: &client,
             commands: &command,
             progress: Progress::new(args.progress, &context.screen, id.to_string()),
             joblog: Some(Writer::open(path, true)?),
-            holes: Holes::new(&[Stream::Stdout]),
+            calls,
+            holes: Holes::new(if calls { &[] } else { &[Stream::Stdout] }),
         };
         let Ended { exit, job } =
             attached.collect(&client.attach(id), args.unordered, args.exit_zero, &mut interrupts).await?;

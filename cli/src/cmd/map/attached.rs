@@ -26,6 +26,8 @@ pub(super) struct Attached<'a> {
     pub(super) progress: Progress,
     pub(super) joblog: Option<Writer>,
     pub(super) holes: Holes,
+    /// The tasks are calls: their values are the data, and what they print goes to standard error.
+    pub(super) calls: bool,
 }
 
 /// How a map ended.
@@ -44,11 +46,19 @@ impl Attached<'_> {
         exit_zero: bool,
         interrupts: &mut Interrupts,
     ) -> anyhow::Result<Ended> {
-        let query = ResultsQuery { cursor: 0, with_output: unordered, follow: true };
+        let query = ResultsQuery {
+            cursor: 0,
+            with_output: unordered,
+            with_values: unordered && self.calls,
+            follow: true,
+        };
         let mut ends: Option<Results> = Some(handle.results(query));
         let mut in_order: Option<InOrder> = match unordered {
             true => None,
-            false => Some(handle.results_in_order(ResultsQuery { with_output: true, ..query }).await?),
+            false => {
+                let query = ResultsQuery { with_output: true, with_values: self.calls, ..query };
+                Some(handle.results_in_order(query).await?)
+            }
         };
         let mut beat = tokio::time::interval(Duration::from_millis(250));
         let mut interrupted = false;
@@ -133,6 +143,9 @@ impl Attached<'_> {
         let printed = match self.context.screen.format {
             Format::Json => Ok(()),
             Format::Jsonl => TaskView::new(task).print_line(),
+            Format::Table | Format::Tsv | Format::Id if self.calls => {
+                write::value(self.client, &self.context.screen, task, &mut self.holes).await
+            }
             Format::Table | Format::Tsv | Format::Id => {
                 write::output(self.client, &self.context.screen, task, &mut self.holes).await
             }

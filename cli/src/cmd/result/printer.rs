@@ -1,11 +1,11 @@
-//! Results on their way out, one task after the other: bytes, lines of JSON, or one JSON document that is written as
+//! Results on their way out, one task after the other: bytes, values of calls, lines of JSON, or one JSON document that is written as
 //! its rows come.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use taskq_client::Client;
-use taskq_client::model::{Outcome, State, Stream, Task, state_word};
+use taskq_client::model::{Outcome, State, Stream, Task, outcome, state_word};
 
 use crate::captured::{self, Bytes, Piece};
 use crate::context::Context;
@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::holes::Holes;
 use crate::output::{self, Array, Format, Out};
 use crate::text;
+use crate::value::{self, Value};
 use crate::verdict;
 use crate::view::OutcomeView;
 
@@ -49,18 +50,26 @@ impl<'a> Printer<'a> {
         Printer { context, client, stream, out, array, holes, unsuccessful: 0, met: BTreeMap::new() }
     }
 
-    /// One ended task.
-    pub(super) async fn task(&mut self, task: &Task) -> anyhow::Result<()> {
+    /// One ended task; `codec` is that of its value, if it is a call.
+    pub(super) async fn task(&mut self, task: &Task, codec: Option<&str>) -> anyhow::Result<()> {
         match self.context.screen.format {
             Format::Json => {
-                let row = self.row(task).await?;
+                let row = self.row(task, codec).await?;
                 self.array.element(&mut self.out, &row).map_err(|cause| output::stdout_failed(&cause))?;
             }
             Format::Jsonl => {
-                let row = self.row(task).await?;
+                let row = self.row(task, codec).await?;
                 self.out.record(SCHEMA, &row).map_err(|cause| output::stdout_failed(&cause))?;
             }
-            Format::Table | Format::Tsv | Format::Id => self.bytes(task).await?,
+            Format::Table | Format::Tsv | Format::Id => match (codec, self.stream) {
+                (Some(codec), Stream::Stdout) => {
+                    if let Some(value) = self.value(task).await? {
+                        let printed = value::printed(codec, &value);
+                        self.out.bytes(&printed).map_err(|cause| output::stdout_failed(&cause))?;
+                    }
+                }
+                (Some(_), Stream::Stderr) | (None, _) => self.bytes(task).await?,
+            },
         }
         if task.state() != State::Succeeded {
             self.unsuccessful += 1;
@@ -88,6 +97,14 @@ impl<'a> Printer<'a> {
         Ok(self.holes.over(Exit::Ok))
     }
 
+    /// What a call returned; `None` if it did not.
+    async fn value(&self, task: &Task) -> anyhow::Result<Option<bytes::Bytes>> {
+        match task.outcome.as_ref().filter(|outcome| outcome.kind() == outcome::Kind::Completed) {
+            Some(outcome) => Ok(Some(self.client.value(outcome).await?)),
+            None => Ok(None),
+        }
+    }
+
     async fn bytes(&mut self, task: &Task) -> anyhow::Result<()> {
         let (out, holes) = (&mut self.out, &mut self.holes);
         let take = |stream, piece: Piece<'_>| match piece {
@@ -100,7 +117,11 @@ impl<'a> Printer<'a> {
         captured::read(self.client, task, &[self.stream], take).await
     }
 
-    async fn row(&mut self, task: &Task) -> anyhow::Result<Row> {
+    async fn row(&mut self, task: &Task, codec: Option<&str>) -> anyhow::Result<Row> {
+        let value = match codec {
+            Some(codec) => self.value(task).await?.map(|value| Value::new(codec, &value)),
+            None => None,
+        };
         let mut kept = Kept::default();
         let holes = &mut self.holes;
         let take = |stream, piece: Piece<'_>| {
@@ -123,6 +144,7 @@ impl<'a> Printer<'a> {
             index: task.index,
             state: state_word(task.state()),
             outcome: OutcomeView::from(task.outcome.as_ref().unwrap_or(&Outcome::default())),
+            value,
             stdout: kept.stdout.bytes.into(),
             stderr: kept.stderr.bytes.into(),
             stdout_missing_bytes: kept.stdout.missing,
@@ -177,6 +199,9 @@ struct Row {
     index: u32,
     state: &'static str,
     outcome: OutcomeView,
+    /// What a call returned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
     stdout: Bytes,
     stderr: Bytes,
     stdout_missing_bytes: u64,

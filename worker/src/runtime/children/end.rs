@@ -67,7 +67,7 @@ pub(super) fn of(
     let at_limit = program.memory_bytes.filter(|limit| signal.is_some() && ran_into(*limit, &exited, stderr));
     let mut message = format!("{function}: its child process {} before it had answered", how(exit));
     if let Some(limit) = at_limit {
-        message += &format!(", at its memory limit of {limit} bytes");
+        message += &format!(", at its memory limit of {} MiB", limit >> 20);
     } else if stderr.contains(STACK_OVERFLOW) {
         message += ": it overflowed its stack";
     }
