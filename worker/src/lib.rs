@@ -24,7 +24,7 @@
 //! | `registry.rs` | name → function; types become bytes |
 //! | `config.rs` | every setting once |
 //! | `worker.rs`, `worker/` | the loop: what was said, what happened, what starts now |
-//! | `session/` | the link to the coordinator, and the only files but `blobs.rs` that know the wire |
+//! | `session/` | the link to the coordinator, and the only files that know the wire |
 //! | `attempt.rs` | the worker's own words for what it runs |
 //! | `slots.rs` | which task may start |
 //! | `runtimes.rs` | which runtime runs it |
@@ -36,7 +36,6 @@
 //! | `memory.rs` | was it killed because memory ran out? |
 //! | `output.rs` | what is kept of a stream |
 //! | `outbox.rs` | what the coordinator has not confirmed |
-//! | `blobs.rs` | arguments and values that are too long for a message |
 //! | `sys.rs` | system calls without a safe wrapper |
 //! | `bench.rs` | the way of a task without a coordinator, for `benches/` |
 //!
@@ -46,7 +45,6 @@
 mod attempt;
 #[doc(hidden)]
 pub mod bench;
-mod blobs;
 mod child;
 mod clock;
 mod config;

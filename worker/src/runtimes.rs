@@ -7,13 +7,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::attempt::{Argument, Blob, Call, Job, Program, Task};
-use crate::blobs::Blobs;
 use crate::panics;
 use crate::registry::{Function, Kind, Registry};
 use crate::runtime::{
     Attempt, ChildProgram, Children, Commands, EventLoop, Runtime, Shared, Stop, Threads, end_stopped,
     refuse, take_leave,
 };
+use crate::session::Blobs;
 use crate::slots::Lane;
 
 /// All runtimes of a worker. One that has no functions is not there.

@@ -19,7 +19,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tracing::{debug, info};
 
 use crate::attempt::Key;
-use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::memory::{self, Memory};
 use crate::outbox::{self, Outbox};
@@ -29,7 +28,7 @@ use crate::runtime::{
 };
 use crate::runtimes::{Programs, Runtimes};
 use crate::session::connect;
-use crate::session::{self, Incarnation, Losses, News, Outgoing};
+use crate::session::{self, Blobs, Incarnation, Losses, News, Outgoing};
 use crate::slots::Slots;
 use crate::spawner::{Setup, Spawner, Who};
 

@@ -1,8 +1,9 @@
 //! The link to the coordinator: one outgoing stream, opened anew whenever it is lost.
 //!
-//! It translates and numbers messages, and says when a link comes and goes. What is said over it is the worker's
-//! business (`worker.rs`), and what was said and not confirmed is the outbox's.
+//! It translates and numbers messages, moves what is too long for one (`blobs.rs`), and says when a link comes and
+//! goes. What is said over it is the worker's business (`worker.rs`), and what was said and not confirmed is the outbox's.
 
+mod blobs;
 pub(crate) mod connect;
 mod convert;
 mod probe;
@@ -24,6 +25,7 @@ use crate::attempt::{Epoch, Job, JobId, Key, Task};
 use crate::outbox::{Report, Seq};
 use crate::registry::Kind;
 use crate::slots::Busy;
+pub(crate) use blobs::Blobs;
 use connect::{AuthChannel, Dial};
 
 /// Between two tries to connect: a random time up to a limit that doubles.

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use taskq_proto::v1 as pb;
@@ -380,11 +381,9 @@ impl Worker {
         Some(Worker::start_by(worker, coordinator.addr, TOKEN, args))
     }
 
-    /// A worker with functions: one of the examples, which `cargo test -p taskq-worker` builds (but not with `--test`).
+    /// A worker with functions: one of the examples.
     pub(crate) fn start_example(coordinator: &Coordinator, name: &str, args: &[&str]) -> Worker {
-        let test = std::env::current_exe().expect("the test is a file");
-        let built = test.ancestors().nth(2).expect("target/debug/deps").join("examples").join(name);
-        Worker::start_by(Command::new(built), coordinator.addr, TOKEN, args)
+        Worker::start_by(Command::new(examples().join(name)), coordinator.addr, TOKEN, args)
     }
 
     pub(crate) fn start_by(mut program: Command, addr: SocketAddr, token: &str, args: &[&str]) -> Worker {
@@ -434,6 +433,36 @@ impl Worker {
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it lives");
         children.split_whitespace().next().expect("one child").parse().expect("a number")
     }
+}
+
+/// Where the examples are. They are built first: `cargo test NAME` does not, and would test those of yesterday.
+fn examples() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let test = std::env::current_exe().expect("the test is a file");
+        // TARGET/PROFILE/deps/TEST
+        let [profile, target] = [2, 3].map(|up| test.ancestors().nth(up).expect("in cargo's target folder"));
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile");
+            let name = if name == "debug" { "dev" } else { name };
+            let built = Command::new(cargo)
+                .args([
+                    "build",
+                    "--quiet",
+                    "--locked",
+                    "--offline",
+                    "--examples",
+                    "--package",
+                    "taskq-worker",
+                ])
+                .args(["--profile", name, "--target-dir"])
+                .arg(target)
+                .status();
+            assert!(built.expect("cargo runs").success(), "the examples are built");
+        }
+        profile.join("examples")
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 impl Drop for Worker {

@@ -13,8 +13,8 @@ use tokio::time::sleep;
 use tonic::{Code, Status};
 use tracing::warn;
 
+use super::connect::AuthChannel;
 use crate::attempt::{Blob, ByteCount, Cause, Fault, Task};
-use crate::session::connect::AuthChannel;
 
 /// As the protocol says.
 const CHUNK: usize = 256 * 1024;
