@@ -112,7 +112,7 @@ impl Attach {
             *watch = handle.watch();
             return Ok(is_terminal(job.state()).then_some(job));
         };
-        progress.update(&job.counts.unwrap_or_default());
+        progress.update(&job);
         waiting.saw(&job);
         Ok(is_terminal(job.state()).then_some(job))
     }

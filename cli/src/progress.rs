@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use taskq_client::model::Counts;
+use taskq_client::model::{self, Counts, Job};
 
 use crate::screen::Screen;
 use crate::text;
@@ -57,6 +57,9 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// Often enough for a log file to show life, rarely enough not to fill it.
 const PLAIN: Duration = Duration::from_secs(10);
 
+/// How wide a bar is.
+const CELLS: u32 = 18;
+
 /// Shows how far a job is.
 pub(crate) struct Progress {
     style: Style,
@@ -67,6 +70,8 @@ pub(crate) struct Progress {
     ended_before: Option<u32>,
     drawn: Option<Instant>,
     on_screen: bool,
+    /// Not the counts are shown, but what a call says of itself.
+    of_call: bool,
 }
 
 impl Progress {
@@ -87,14 +92,36 @@ impl Progress {
             ended_before: None,
             drawn: None,
             on_screen: false,
+            of_call: false,
         }
     }
 
-    /// Shows the counts if it is time to.
-    pub(crate) fn update(&mut self, counts: &Counts) {
-        let now = Instant::now();
+    /// Of one call of a function, in its own words.
+    pub(crate) fn of_call(screen: &Screen, function: &str) -> Progress {
+        let args = Args { progress: Style::Auto, bar: false };
+        let mut progress = Progress::new(args, screen, function.to_owned());
+        progress.of_call = true;
+        progress
+    }
+
+    /// Shows how far the job is if it is time to.
+    pub(crate) fn update(&mut self, job: &Job) {
+        if self.of_call {
+            if let Some(said) = &job.progress {
+                let line = render_call(&self.label, said, self.style == Style::Bar);
+                self.draw(&line);
+            }
+            return;
+        }
+        let counts = &job.counts.unwrap_or_default();
         let ended = ended(counts);
-        let before = *self.ended_before.get_or_insert(ended);
+        let since = ended - (*self.ended_before.get_or_insert(ended)).min(ended);
+        let line = render(&self.label, counts, since, self.began.elapsed(), self.style == Style::Bar);
+        self.draw(&line);
+    }
+
+    fn draw(&mut self, line: &str) {
+        let now = Instant::now();
         let pause = match self.style {
             Style::None => return,
             Style::Plain => PLAIN,
@@ -109,17 +136,10 @@ impl Progress {
             return;
         }
         self.drawn = Some(now);
-        let line = render(
-            &self.label,
-            counts,
-            ended - before.min(ended),
-            now - self.began,
-            self.style == Style::Bar,
-        );
         let mut to = std::io::stderr().lock();
         // A closed standard error must not end the command: it carries no data.
         let _ = match self.style {
-            Style::Bar => write!(to, "\r\x1b[K{}", text::fit(&line, self.columns.saturating_sub(1))),
+            Style::Bar => write!(to, "\r\x1b[K{}", text::fit(line, self.columns.saturating_sub(1))),
             _ => writeln!(to, "{line}"),
         };
         let _ = to.flush();
@@ -151,13 +171,28 @@ pub(crate) fn ended(counts: &Counts) -> u32 {
     counts.succeeded + counts.failed + counts.cancelled + counts.skipped + counts.expired
 }
 
+/// `fib  [####----]  42%  half of the photos`
+fn render_call(function: &str, said: &model::Progress, bar: bool) -> String {
+    let mut line = text::visible(function).into_owned();
+    let fraction = said.fraction.clamp(0.0, 1.0);
+    if bar {
+        let full = (fraction * f64::from(CELLS)) as usize;
+        line.push_str(&format!("  [{}{}]", "#".repeat(full), "-".repeat(CELLS as usize - full)));
+    }
+    line.push_str(&format!("  {:.0}%", fraction * 100.0));
+    if !said.note.is_empty() {
+        line.push_str(&format!("  {}", text::visible(&said.note)));
+    }
+    line
+}
+
 /// `43 fetch  [####----]  5,812/10,000  412/s  14 running  9 failed  eta 10s`
 fn render(label: &str, counts: &Counts, ended_since: u32, elapsed: Duration, bar: bool) -> String {
-    const CELLS: u64 = 18;
     let done = ended(counts);
     let mut line = text::visible(label).into_owned();
     if bar {
-        let full = (CELLS * u64::from(done)).checked_div(u64::from(counts.total)).unwrap_or(CELLS) as usize;
+        let full = u64::from(CELLS) * u64::from(done);
+        let full = full.checked_div(u64::from(counts.total)).unwrap_or(u64::from(CELLS)) as usize;
         line.push_str(&format!("  [{}{}]", "#".repeat(full), "-".repeat(CELLS as usize - full)));
     }
     line.push_str(&format!("  {}/{}", grouped(done), grouped(counts.total)));
@@ -209,6 +244,14 @@ mod tests {
         );
         let plain = render("43 x", &Counts::default(), 0, Duration::ZERO, false);
         assert_eq!(plain, "43 x  0/0");
+    }
+
+    #[test]
+    fn a_call_says_how_far_it_is_in_its_own_words() {
+        let said = model::Progress { index: 0, fraction: 0.5, note: "half\n".into() };
+        assert_eq!(render_call("fib", &said, true), "fib  [#########---------]  50%  half\\n");
+        let odd = model::Progress { fraction: 7.0, ..Default::default() };
+        assert_eq!(render_call("fib", &odd, false), "fib  100%");
     }
 
     #[test]

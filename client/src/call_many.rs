@@ -93,7 +93,8 @@ impl<T, S> CallMany<T, S> {
         self
     }
 
-    /// How many calls are made and not yet handed out, at least 1 and at most 800,000. Default: 10,000.
+    /// How many calls are made and not yet handed out, at least 1 and at most 800,000. Default: 10,000. So many values
+    /// may be held here, of 32 KiB each at most (longer ones are fetched one by one): take fewer if they are long.
     pub fn outstanding(mut self, calls: usize) -> Self {
         self.outstanding = calls.clamp(1, MOST_JOBS);
         self

@@ -2,14 +2,15 @@
 
 use crate::access::Place;
 use crate::failed::CallError;
+use std::fmt;
 use std::path::PathBuf;
 use tonic::{Code, Status};
 
 /// What the calls of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a call did not do what was asked.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Why a call did not do what was asked. Its debug form has the same words, so that a `main` that returns it says them.
+#[derive(Clone, thiserror::Error)]
 pub enum Error {
     /// Something was asked that cannot be right; nothing was changed.
     #[error("{0}")]
@@ -103,6 +104,12 @@ pub enum Error {
     /// A mistake of taskq.
     #[error("{0}\n  this is a mistake in taskq; the coordinator's log may say more")]
     Internal(String),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// What class an error belongs to: the rows of the exit code table.

@@ -13,7 +13,7 @@ use crate::exit::{self, Exit, Failure};
 use crate::interrupt::Interrupts;
 use crate::output::{self, Out};
 use crate::prefix::Style;
-use crate::progress::{self, Progress};
+use crate::progress::Progress;
 use crate::{job, text, value};
 
 use super::run::live;
@@ -22,7 +22,7 @@ use super::run::live;
 ///
 /// The argument is JSON unless --text or --raw say otherwise, and null if there is none; a function of several arguments
 /// takes a list. The value is printed as one line of JSON, or as it is for --text and --raw, whatever -o says. What the
-/// function itself prints goes to standard error, live. `taskq worker show` lists what workers offer.
+/// function itself prints goes to standard error, live, as does its progress if it tells any. `taskq worker show` lists what workers offer.
 ///
 /// Ctrl-C and SIGTERM cancel the call; a second one does not wait for its end and ends this command with 130.
 /// The call is durable: it goes on if this command is killed, and `taskq result last` prints its value.
@@ -110,7 +110,7 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
     let handle = client.submit(call).await?;
     let style = Style { stdout: true, aside: true, ..live(context, false) };
     let attach = Attach { output: Some(style), owns: true, timeout: None };
-    let mut progress = Progress::new(progress::Args::none(), &context.screen, String::new());
+    let mut progress = Progress::of_call(&context.screen, &args.function);
     match attach.stay(context, &handle, &mut interrupts, &mut progress).await? {
         Stay::Ended(job, _) => ended(context, &client, &job).await,
         Stay::Interrupted | Stay::TimedOut => {

@@ -164,3 +164,45 @@ impl Table {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_carries_too_much_for_nobody_is_renewed() {
+        let table = Table::default();
+        let (group, _told) = mpsc::unbounded_channel();
+        let enter = |job: u64| table.enter(JobId(job), Tell::Group(group.clone(), 0)).expect("there is room");
+        enter(0);
+        for job in 1..=ABANDONED as u64 {
+            table.leave(JobId(job), enter(job));
+        }
+        assert!(!table.is_overgrown());
+        table.leave(JobId(7), enter(7));
+        assert!(table.is_overgrown());
+        table.begin();
+        assert!(!table.is_overgrown());
+        assert_eq!(table.name(), [0], "only what is waited for is named again");
+    }
+
+    #[test]
+    fn more_than_one_stream_may_name_is_refused() {
+        let table = Table::default();
+        let (group, mut told) = mpsc::unbounded_channel();
+        let enter = |job: u64| table.enter(JobId(job), Tell::Group(group.clone(), 0));
+        for job in 0..MOST_JOBS as u64 {
+            enter(job).expect("there is room");
+        }
+        let error = enter(u64::MAX).expect_err("one too many");
+        assert!(error.kind() == crate::Kind::Busy && error.to_string().contains("800000 jobs"), "{error}");
+        enter(3).expect("waited for already");
+        let named: usize = std::iter::from_fn(|| Some(table.name().len()).filter(|len| *len > 0))
+            .inspect(|len| assert!(*len <= NAMED_AT_ONCE))
+            .sum();
+        assert_eq!(named, MOST_JOBS);
+        table.close();
+        assert_eq!(told.try_recv().expect("told").1.expect_err("nobody tells").kind(), crate::Kind::Usage);
+        assert!(enter(1).is_err());
+    }
+}

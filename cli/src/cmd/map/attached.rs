@@ -83,7 +83,7 @@ impl Attached<'_> {
                         joblog.flush()?;
                     }
                     let job = handle.job().await?;
-                    self.progress.update(&job.counts.unwrap_or_default());
+                    self.progress.update(&job);
                 }
                 () = interrupts.next() => {
                     self.progress.hide();
