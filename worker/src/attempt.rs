@@ -194,7 +194,7 @@ pub(crate) enum Cause {
     Argument,
     /// What it returned could not be written, or is too long.
     Result,
-    /// There is no such function here, or no child process to run it.
+    /// There is no such function here.
     Function,
 }
 

@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::call::refuse;
+use super::call::reject;
 use super::{Attempt, Runtime, Shared, Stop};
-use crate::attempt::{Cause, Fault, Task};
+use crate::attempt::Task;
 use child::Child;
 
 /// Children that are started before there is a call for them; the others are when they are needed first.
@@ -148,8 +148,8 @@ async fn keep(shared: Arc<Shared>, program: Arc<Program>, inbox: Arc<Turn<mpsc::
                 }
             }
             Err(why) => {
-                let why = format!("its child process could not be started: {why}");
-                refuse(&shared, &work.task, Fault::new(Cause::Function, why));
+                // Another worker may have what is missing here.
+                reject(&shared, &work.task, &format!("its child process could not be started: {why}"));
             }
         }
     }
