@@ -143,6 +143,40 @@ async fn a_child_may_be_a_program_in_another_language() {
 }
 
 #[tokio::test]
+async fn a_call_whose_child_does_not_start_goes_elsewhere() {
+    let mut coordinator = Coordinator::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (broken, python) =
+        (folder.path().join("broken"), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/child.py"));
+    // It begins well; the next one is broken, until somebody mends it.
+    let script = format!(
+        "test -e {0} && {{ echo no library >&2; exit 3; }}; touch {0}; exec python3 {python}",
+        broken.display()
+    );
+    let _worker = Worker::start(&coordinator, &["--slots", "1", "--child", &script]);
+    let mut session = coordinator.session().await;
+    let rejected = session.call(1, "py.greet", "\"you\"").await.outcome;
+    assert_eq!((rejected.kind(), &rejected.failure), (Kind::Rejected, &None), "{rejected:?}");
+    let why = "its child process could not be started: it exited with code 3 before it said Hello; it wrote: no library";
+    assert_eq!(rejected.message, format!("worker w1: py.greet: {why}"));
+    std::fs::remove_file(&broken).expect("it is there");
+    assert_eq!(session.call(2, "py.greet", "\"you\"").await.outcome.value, "\"hello you\"");
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_for_its_program_ends_when_it_is_told_to() {
+    let coordinator = Coordinator::start().await;
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let worker = Worker::start(&coordinator, &["--child", "exec sleep 600"]);
+        worker.logged("says which functions it has").await;
+        worker.signal(signal);
+        let (status, log) = worker.exit().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("exec sleep 600"), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_is_no_child_is_told_at_once() {
     let coordinator = Coordinator::start().await;
     let cases = [

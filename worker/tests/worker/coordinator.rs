@@ -413,6 +413,17 @@ impl Worker {
         rustix::process::kill_process(pid, signal).expect("the worker is there");
     }
 
+    /// Waits until these words are in the log.
+    pub(crate) async fn logged(&self, words: &str) {
+        let seen = || self.log.lock().expect("no panic").contains(words);
+        soon(async {
+            while !seen() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     pub(crate) async fn exit(mut self) -> (ExitStatus, String) {
         let child = std::mem::replace(&mut self.child, Command::new("true").spawn().expect("true starts"));
         let reader = self.reader.take().expect("asked once");

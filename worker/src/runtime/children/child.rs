@@ -24,7 +24,7 @@ use crate::child::frame::{self, BODY_BYTES, Down, HEADER_BYTES, Incoming, Limits
 use crate::spawner::{Command, Control, Ending, Process, Stdin};
 
 /// How long a child may take to say which functions it has: an interpreter with large libraries on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Tells children apart, so that what one of them leaves behind is known as its own.
 const ID: &str = "TASKQ_CHILD_ID";
 /// What a child does not get of the worker's environment.

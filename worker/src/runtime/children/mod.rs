@@ -66,6 +66,9 @@ struct Keepers {
 }
 
 impl Children {
+    /// How long a child may take to say which functions it has.
+    pub(crate) const PATIENCE: Duration = child::PATIENCE;
+
     /// Starts as many as there are slots, or a good part of it.
     pub(crate) fn start(shared: Arc<Shared>, program: Program, slots: u32) -> Children {
         let (work, inbox) = mpsc::unbounded_channel();
