@@ -186,7 +186,7 @@ pub(crate) struct Fault {
 /// Whose fault it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The function returned an error.
+    /// The function returned an error, or its child left in peace without an answer.
     Error,
     /// It panicked.
     Panic,

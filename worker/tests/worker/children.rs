@@ -49,6 +49,9 @@ async fn each_way_to_die_is_told() {
     assert!(left.message.contains("child.exit: its child process exited with code 3"), "{left:?}");
     let left = session.call(5, "child.exit", "0").await.outcome;
     assert_eq!(left.kind(), Kind::Failed, "to leave with 0 is no success: {left:?}");
+    let failure = left.failure.as_ref().expect("it failed");
+    assert_eq!((failure.cause(), failure.fatal), (pb::failure::Cause::Error, false), "{left:?}");
+    assert!(failure.message.ends_with("exited with code 0 before it had answered"), "{left:?}");
     assert_eq!(session.call(6, "child.echo", "1").await.outcome.value, "1");
     assert_eq!(session.call(7, "echo", "2").await.outcome.value, "2");
 }

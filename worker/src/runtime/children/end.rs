@@ -73,7 +73,7 @@ pub(super) fn of(
     }
     if (signal, code) == (None, 0) {
         // As an outcome this code would be a success.
-        let fault = Fault::new(Cause::Panic, message.clone());
+        let fault = Fault::new(Cause::Error, message.clone());
         return Outcome { how: How::Failed, message, fault: Some(fault), ..Outcome::default() };
     }
     let out_of_memory = at_limit.is_some() || (signal == Some(libc::SIGKILL) && memory.ran_out());
