@@ -66,6 +66,8 @@ fn main() -> ExitCode {
         .process("child.exit", |code: i32, _| -> Result<(), Failure> { std::process::exit(code) })
         .process("child.overflow", |(): (), _| Ok(deep(0)))
         .process("child.leak", leak)
+        .process("child.hungry", hungry)
+        .process("child.greedy", greedy)
         .process("child.pid", |(): (), _| Ok(std::process::id()))
         .process("child.starts", starts)
         .memory_limit(512 << 20)
@@ -174,6 +176,21 @@ fn leak(_: (), _: &Context) -> Result<(), Failure> {
         // Nobody may find out that nobody reads it.
         black_box(Box::leak(vec![1_u8; 1 << 20].into_boxed_slice()));
     }
+}
+
+/// Has so many MiB for a while.
+fn hungry(mib: usize, _: &Context) -> Result<(), Failure> {
+    drop(black_box(vec![1_u8; mib << 20]));
+    Ok(())
+}
+
+/// Wants more at once than it may have, after it has said a lot.
+fn greedy(lines: u32, _: &Context) -> Result<(), Failure> {
+    for line in 0..lines {
+        eprintln!("line {line}");
+    }
+    drop(black_box(vec![0_u8; 1 << 30]));
+    Ok(())
 }
 
 /// Leaves a process behind, and says which.

@@ -4,7 +4,7 @@ use pb::outcome::Kind;
 use pb::stop::Why;
 use taskq_proto::v1 as pb;
 
-use crate::coordinator::{Coordinator, Session, Worker, call, gone, key, lives};
+use crate::coordinator::{Coordinator, Session, TOKEN, Worker, call, gone, key, lives};
 
 async fn troubled(args: &[&str]) -> (Coordinator, Worker, Session) {
     let mut coordinator = Coordinator::start().await;
@@ -54,6 +54,36 @@ async fn each_way_to_die_is_told() {
     assert!(failure.message.ends_with("exited with code 0 before it had answered"), "{left:?}");
     assert_eq!(session.call(6, "child.echo", "1").await.outcome.value, "1");
     assert_eq!(session.call(7, "echo", "2").await.outcome.value, "2");
+}
+
+#[tokio::test]
+async fn memory_that_ran_out_is_told_however_much_was_said() {
+    let mut coordinator = Coordinator::start().await;
+    let mut program = Worker::example("troubled");
+    // With a backtrace, the words that tell it are far from the last ones.
+    program.env("RUST_BACKTRACE", "full");
+    let _worker = Worker::start_by(program, coordinator.addr, TOKEN, &["--slots", "1"]);
+    let mut session = coordinator.session().await;
+    for (job, lines) in [(1, "0"), (2, "100000")] {
+        let greedy = session.call(job, "child.greedy", lines).await.outcome;
+        assert_eq!((greedy.kind(), greedy.out_of_memory), (Kind::Signaled, true), "{greedy:?}");
+        assert!(greedy.message.ends_with("at its memory limit of 512 MiB"), "{greedy:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_used_is_its_own() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    let (most, before) = (200 << 20, pid(&mut session, 1).await);
+    let hungry = session.call(2, "child.hungry", "200").await.outcome;
+    let used = hungry.usage.expect("figures");
+    assert!(used.peak_rss_bytes > most && used.user_us + used.system_us > 0, "{hungry:?}");
+    assert!(used.user_us + used.system_us < 60_000_000, "{used:?}");
+    let failed = session.call(3, "child.fails", "\"x\"").await.outcome;
+    let used = failed.usage.expect("figures");
+    let can_forget = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+    assert!(used.peak_rss_bytes > 0 && (!can_forget || used.peak_rss_bytes < most), "{failed:?}");
+    assert_eq!(pid(&mut session, 4).await, before, "it is the same child");
 }
 
 #[tokio::test]

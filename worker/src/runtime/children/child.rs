@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::super::pipe::Pipe;
 use super::super::{Shared, expand};
 use super::Program;
-use super::end::how;
+use super::end::{LAST_WORDS, how};
 use crate::attempt::ByteCount;
 use crate::child::WORD;
 use crate::child::frame::{self, BODY_BYTES, Down, HEADER_BYTES, Incoming, Limits, PROTOCOL, Up};
@@ -79,7 +79,8 @@ impl Child {
             pipe.watch();
             pipe
         };
-        let (stdout, stderr) = (pipe(stdout), pipe(stderr));
+        let (stdout, mut stderr) = (pipe(stdout), pipe(stderr));
+        stderr.listen_for(&LAST_WORDS);
         let (functions, incoming) = (Vec::new(), Incoming::default());
         Child { control, exit, stdout, stderr, functions, last_id: 0, socket, incoming, outgoing }
     }
