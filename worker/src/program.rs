@@ -4,7 +4,7 @@ use std::future::{Future, pending};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use rustix::process::DumpableBehavior;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,11 +15,14 @@ use crate::config::{Args, Config, LogFormat};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::log;
-use crate::registry::{self, Function};
+use crate::registry::{self, Function, Kind};
 use crate::worker::{Error, Functions, run_functions};
 
 const NOT_AUTHORISED: u8 = 77;
 const CONFIGURATION: u8 = 78;
+/// What a program with functions is for.
+const OFFERS: &str =
+    "Offers functions to a taskq coordinator, and runs their calls on this machine; commands, too";
 
 /// A worker and its functions. Build it as the first thing that `main` does.
 ///
@@ -148,7 +151,7 @@ impl Worker {
             log::start(LogFormat::Text);
             return child::serve(&self.functions.registry);
         }
-        let args = Args::parse();
+        let args = Args::from_arg_matches(&self.command().get_matches()).unwrap_or_else(|error| error.exit());
         log::start(args.log_format);
         match self.work(args) {
             Ok(()) => ExitCode::SUCCESS,
@@ -157,6 +160,27 @@ impl Worker {
                 ExitCode::from(exit_code(&error))
             }
         }
+    }
+
+    /// The command line, which says what functions there are.
+    fn command(&self) -> clap::Command {
+        let functions = &self.functions.registry;
+        let width = functions.kinds().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let line = |(name, kind)| match kind {
+            Kind::Blocking => format!("  {name:width$}  on a thread\n"),
+            Kind::Asynchronous => format!("  {name:width$}  on the event loop\n"),
+            Kind::Process => format!("  {name:width$}  in a child process\n"),
+        };
+        let lines: String = functions.kinds().map(line).collect();
+        let command = Args::command();
+        if lines.is_empty() {
+            return command;
+        }
+        let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+        let signals = long.split_once("\n\n").map_or("", |(_, signals)| signals);
+        command.about(OFFERS).long_about(format!("{OFFERS}.\n\n{signals}")).after_help(format!(
+            "Functions, and where their calls run:\n{lines}\nCall one: taskq call FUNCTION --json ARGUMENT"
+        ))
     }
 
     fn work(self, args: Args) -> anyhow::Result<()> {
@@ -235,5 +259,29 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::Child { .. },
         )
         | None => CONFIGURATION,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_the_functions() {
+        let worker = Worker::default()
+            .blocking("primes", |_: u64, _: &Context| Ok(0))
+            .asynchronous("f", |(): (), _| async { Ok(()) })
+            .process("fragile", |(): (), _: &Context| Ok(()));
+        let mut command = worker.command();
+        for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
+            assert!(help.contains("Offers functions"), "{help}");
+            let lines =
+                "  f        on the event loop\n  fragile  in a child process\n  primes   on a thread\n";
+            assert!(help.contains(lines), "{help}");
+        }
+        let long = command.render_long_help().to_string();
+        assert!(long.contains("SIGTERM or SIGINT drains") && long.contains("Exit codes: "), "{long}");
+        let plain = Worker::default().command().render_long_help().to_string();
+        assert!(!plain.contains("Offers functions") && plain.contains("Takes tasks"), "{plain}");
     }
 }
