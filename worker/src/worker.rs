@@ -333,13 +333,14 @@ impl Loop {
     fn is_done(&mut self) -> bool {
         self.runtimes.tend();
         take_leave(&mut self.uploads);
-        if self.phase == Phase::Working || !self.slots.is_empty() || !self.values.is_empty() {
+        if self.phase == Phase::Working {
             return false;
         }
-        if self.phase == Phase::Stopping && self.leave_at.is_none() {
+        // Nothing runs any more: what is left is to be told, and a value that cannot be stored does not hold it up.
+        if self.phase == Phase::Stopping && self.running.is_empty() && self.leave_at.is_none() {
             self.leave_at = Some(Instant::now() + LAST_REPORTS);
         }
-        self.outbox.is_settled()
+        self.slots.is_empty() && self.values.is_empty() && self.outbox.is_settled()
     }
 
     /// Leaves in good order, if there is anybody to tell.

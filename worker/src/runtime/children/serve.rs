@@ -28,6 +28,8 @@ use crate::spawner::Exit;
 
 /// Output and progress are passed on after at most this long.
 const FLUSH: Duration = Duration::from_millis(50);
+/// Numbers above 2^53 are not exact in all languages that read JSON.
+const ID_SHIFT: u32 = 11;
 
 /// Runs one call. False if the child is not to be used again.
 pub(super) async fn serve(shared: &Shared, program: &Program, child: &mut Child, work: Work) -> bool {
@@ -84,8 +86,8 @@ impl<'a> Running<'a> {
         shared.report(task.key, Event::Started { unix_ms: started_unix_ms });
         child.stdout.begin(task.job.output_limit);
         child.stderr.begin(task.job.output_limit);
-        child.last_id += 1;
-        let id = child.last_id;
+        // Not to be guessed: what was said for another call is never taken for the answer to this one.
+        let id = rand::random::<u64>() >> ID_SHIFT;
         let call = task.call().expect("a call");
         let header = Down::Call {
             id,
@@ -193,9 +195,9 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// A child that hangs up is about to end; one that says what is no frame is ended.
+    /// A child that hangs up, or is just being killed, is about to end; one that says what is no frame is ended.
     fn breaks(&mut self, error: &std::io::Error) {
-        if error.kind() != std::io::ErrorKind::UnexpectedEof {
+        if error.kind() == std::io::ErrorKind::InvalidData {
             self.broke = Some(error.to_string());
         }
         self.child.control.kill(Signal::KILL);
@@ -270,8 +272,12 @@ impl<'a> Running<'a> {
                 end::of(exit, task, worker, why, program, &shared.memory, child.stderr.heard())
             }
         };
-        if let Some(broke) = broke {
-            outcome.message = format!("{}; it did not keep to the protocol: {broke}", outcome.message);
+        if let Some(broke) = broke
+            && why.is_none()
+        {
+            // That it was killed for it says less.
+            let message = format!("its child process did not keep to the protocol, and was killed: {broke}");
+            outcome = End::of(task, worker, Some(Err(Fault::new(Cause::Function, message))), None).outcome();
         }
         let stdout = child.stdout.finish(shared, task.key, Stream::Stdout);
         let stderr = child.stderr.finish(shared, task.key, Stream::Stderr);
