@@ -18,14 +18,14 @@ use tracing::{info, warn};
 use super::super::pipe::Pipe;
 use super::super::{Shared, expand};
 use super::Program;
-use super::end::how;
+use super::end::{LAST_WORDS, how};
 use crate::attempt::ByteCount;
 use crate::child::WORD;
 use crate::child::frame::{self, BODY_BYTES, Down, HEADER_BYTES, Incoming, Limits, PROTOCOL, Up};
 use crate::spawner::{Command, Control, Ending, Exit, Exited, Process, Stdin};
 
 /// How long a child may take to say which functions it has: an interpreter with large libraries on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one that hangs up may take to end.
 const HANGS_UP: Duration = Duration::from_secs(1);
 /// Tells children apart, so that what one of them leaves behind is known as its own.
@@ -103,7 +103,8 @@ impl Child {
             pipe.watch();
             pipe
         };
-        let (stdout, stderr) = (pipe(stdout), pipe(stderr));
+        let (stdout, mut stderr) = (pipe(stdout), pipe(stderr));
+        stderr.listen_for(&LAST_WORDS);
         let (functions, incoming) = (Vec::new(), Incoming::default());
         Child { control, exit, stdout, stderr, functions, socket, incoming, outgoing }
     }

@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::call::{end_stopped, refuse};
+use super::call::{end_stopped, reject};
 use super::{Attempt, Runtime, Shared, Stop};
-use crate::attempt::{Cause, Fault, Task};
+use crate::attempt::Task;
 use child::Child;
 
 /// Children that are started before there is a call for them; the others are when they are needed first.
@@ -71,6 +71,9 @@ struct Keepers {
 }
 
 impl Children {
+    /// How long a child may take to say which functions it has.
+    pub(crate) const PATIENCE: Duration = child::PATIENCE;
+
     /// Starts as many as there are slots, or a good part of it.
     pub(crate) fn start(shared: Arc<Shared>, program: Program, slots: u32) -> Children {
         let (work, inbox) = mpsc::unbounded_channel();
@@ -154,8 +157,8 @@ async fn keep(shared: Arc<Shared>, program: Arc<Program>, inbox: Arc<Inbox>) {
                 (Ok(ready), call) => (child, work) = (Some(ready), call),
                 (Err(_), None) => {}
                 (Err(why), Some(call)) => {
-                    let why = format!("its child process could not be started: {why}");
-                    refuse(&shared, &call.task, Fault::new(Cause::Function, why));
+                    // Another worker may have what is missing here.
+                    reject(&shared, &call.task, &format!("its child process could not be started: {why}"));
                 }
             }
         }

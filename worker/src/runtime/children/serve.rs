@@ -18,7 +18,7 @@ use super::super::{Shared, Stop};
 use super::child::{Child, Ears};
 use super::{Program, Work, end};
 use crate::attempt::{Cause, Fault, Outcome, Stream, Task, Usage};
-use crate::child::frame::{Down, Up};
+use crate::child::frame::{Down, Up, Used};
 use crate::clock;
 use crate::context::Why;
 use crate::outbox::{Event, Progress};
@@ -72,6 +72,8 @@ struct Running<'a> {
     /// When to pass on what was said.
     flush: Option<Instant>,
     progress: Option<Progress>,
+    /// As the child says in its answer.
+    used: Used,
     /// What the child did that no child does; it is killed for that.
     broke: Option<String>,
     /// The child has ended.
@@ -111,6 +113,7 @@ impl<'a> Running<'a> {
             deadline,
             flush: None,
             progress: None,
+            used: Used::default(),
             broke: None,
             gone: false,
         }
@@ -168,10 +171,12 @@ impl<'a> Running<'a> {
     /// The answer, if it was that.
     fn heard(&mut self, header: Up, body: Bytes) -> Option<Returned> {
         match header {
-            Up::Completed { id } if id == self.id => {
+            Up::Completed { id, used } if id == self.id => {
+                self.used = used;
                 Some(fits(body, &self.task.call().expect("a call").function))
             }
-            Up::Failed { id, cause, kind, message, chain, place, fatal } if id == self.id => {
+            Up::Failed { id, cause, kind, message, chain, place, fatal, used } if id == self.id => {
+                self.used = used;
                 let value = if body.len() > taskq_proto::INLINE_VALUE_BYTES { Bytes::new() } else { body };
                 let cause = cause.into();
                 Some(Err(Box::new(Fault { cause, kind, message, chain, place, fatal, value })))
@@ -252,20 +257,19 @@ impl<'a> Running<'a> {
 
     /// The outcome, and whether the child stays.
     fn outcome(self, over: Over, program: &Program) -> (Outcome, bool) {
-        let Running { shared, task, child, why, began, started_unix_ms, broke, gone, .. } = self;
+        let Running { shared, task, child, why, began, started_unix_ms, used, broke, gone, .. } = self;
         let worker = &shared.surroundings.worker;
         child.stdout.read_now();
         child.stderr.read_now();
         let wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut usage = Usage { wall_us, ..Usage::default() };
+        let mut usage = Usage { wall_us, ..used.into() };
         let mut outcome = match over {
             Over::Answered(returned) => End::of(task, worker, Some(returned), why).outcome(),
             Over::Died(exit) => {
                 if let Exit::Exited(exited) = exit {
                     usage.peak_rss_bytes = exited.peak_rss_bytes;
                 }
-                let said = child.stderr.recent();
-                end::of(exit, task, worker, why, program, &shared.memory, &said)
+                end::of(exit, task, worker, why, program, &shared.memory, child.stderr.heard())
             }
         };
         if let Some(broke) = broke
