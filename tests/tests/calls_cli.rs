@@ -95,7 +95,14 @@ fn a_detached_call_is_picked_up_by_its_number() {
     assert_eq!((&failure["cause"], &failure["fatal"]), (&json!("error"), &json!(true)));
     let shown = cluster.taskq(&["show", &id]).ok().out();
     assert!(shown.contains("type: ") && shown.contains("at ") && shown.contains("fatal: "), "{shown}");
-    assert_eq!(cluster.taskq(&["result", &id]).ok().out(), "", "it has no value");
+    let result = cluster.taskq(&["result", &id]).code(1).says(&["returned an error: invalid digit"]);
+    assert_eq!(result.out(), "", "it has no value");
+    let row = &cluster.taskq(&["result", &id, "--json"]).code(1).json()["results"][0];
+    assert_eq!((&row["state"], &row["outcome"]["kind"]), (&json!("failed"), &json!("failed")));
+    // Of several, whether all have succeeded.
+    assert_eq!(cluster.taskq(&["result", "1", &id]).code(1).out(), "[1,2]");
+    let slow = cluster.taskq(&["call", "patient", "--timeout", "100ms", "--detach"]).ok().out();
+    cluster.taskq(&["result", &slow, "--wait"]).code(124).says(&["timed out"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use taskq_client::model::{Outcome, State, Stream, Task, outcome, state_word};
 
 use crate::captured::{self, Bytes, Piece};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::holes::Holes;
 use crate::output::{self, Array, Format, Out};
 use crate::text;
@@ -33,6 +33,8 @@ pub(super) struct Printer<'a> {
     out: Out,
     array: Array,
     holes: Holes,
+    /// What the tasks so far make of this command's status; none before the first.
+    exit: Option<Exit>,
     /// Tasks that did not succeed.
     unsuccessful: u64,
     /// Their states, by job.
@@ -47,7 +49,17 @@ impl<'a> Printer<'a> {
             (false, Stream::Stderr) => &[Stream::Stderr],
         };
         let (out, array, holes) = (Out::new(), Array::new(SCHEMA), Holes::new(data));
-        Printer { context, client, stream, out, array, holes, unsuccessful: 0, met: BTreeMap::new() }
+        Printer {
+            context,
+            client,
+            stream,
+            out,
+            array,
+            holes,
+            exit: None,
+            unsuccessful: 0,
+            met: BTreeMap::new(),
+        }
     }
 
     /// One ended task; `codec` is that of its value, if it is a call.
@@ -71,6 +83,7 @@ impl<'a> Printer<'a> {
                 (Some(_), Stream::Stderr) | (None, _) => self.bytes(task).await?,
             },
         }
+        self.exit = Some(exit::with_one_more(self.exit, task));
         if task.state() != State::Succeeded {
             self.unsuccessful += 1;
             self.met.entry(task.job_id).or_default().insert(task.state());
@@ -83,7 +96,7 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// After the last one. Tasks that failed are no failure of this command; output that is not whole is one.
+    /// After the last one: the status of the one task or of all, and output that is not whole is never a success.
     pub(super) fn finish(mut self) -> anyhow::Result<Exit> {
         if self.context.screen.format == Format::Json {
             self.array.end(&mut self.out).map_err(|cause| output::stdout_failed(&cause))?;
@@ -94,7 +107,7 @@ impl<'a> Printer<'a> {
             let hint = verdict::states_hint(&self.met);
             self.context.say(&format!("taskq: {more} more tasks did not succeed   {hint}"));
         }
-        Ok(self.holes.over(Exit::Ok))
+        Ok(self.holes.over(self.exit.unwrap_or(Exit::Ok)))
     }
 
     /// What a call returned; `None` if it did not.
