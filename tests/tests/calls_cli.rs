@@ -130,6 +130,10 @@ fn a_map_prints_values_in_order_and_failures_with_their_index() {
     let mixed = cluster.taskq(mixed).code(1);
     assert_eq!(mixed.out(), "7\n8");
     mixed.says(&[".1 failed: returned an error: tank 3 is empty", "fails(\"typed\")", "1 failed of 3 tasks"]);
+    let log = std::fs::read_to_string(cluster.folder().join("log.tsv")).expect("log");
+    let ends: Vec<_> = log.lines().map(|line| line.split('\t').collect::<Vec<_>>()).collect();
+    let second = ends.iter().find(|fields| fields[0] == "2").expect("a line of the second");
+    assert_eq!(second[4..7], ["1", "0", "failed"], "{log}");
     let again = cluster.taskq(&["map", "--resume-failed", "log.tsv"]).code(1);
     assert_eq!(again.stdout, b"");
     again.says(&[".1 failed: returned an error", "fails(\"typed\")"]);
