@@ -43,9 +43,10 @@ fn a_failed_call_says_why_and_its_exit_code_says_how() {
     typed.says(&[
         "fails returned an error: tank 3 is empty",
         "troubled.rs:",
+        "  value: {\"tank\":3}\n",
         "job 1, task 0, attempt 1",
-        "taskq logs 1.0",
     ]);
+    assert!(!typed.stderr.contains("its output"), "it printed nothing: {typed}");
     let panicked = run(&["panic", "\"no way\"", "--retries", "1", "--backoff", "fixed:1ms"]).code(1);
     for words in ["panic panicked: no way\n", "troubled.rs:", "attempt 2"] {
         assert!(panicked.stderr.contains(words), "{words:?} in {panicked}");
@@ -54,8 +55,11 @@ fn a_failed_call_says_why_and_its_exit_code_says_how() {
     run(&["child.abort"]).code(134).says(&["killed by signal 6"]);
     run(&["patient", "--timeout", "200ms"]).code(124).says(&["longer than its timeout"]);
     // What nobody serves waits, and says so; Ctrl-C takes it back.
-    let waits = cluster.cli(&["call", "nobodys"]).start();
-    wait::holds("the reason is told", || waits.stderr().contains("serves the function nobodys"));
+    let waits = cluster.cli(&["call", "child.ecoh"]).start();
+    wait::holds("the reason is told", || waits.stderr().contains("serves the function child.ecoh"));
+    for words in ["(served are child.echo)", "Ctrl-C takes it back", "taskq explain "] {
+        assert!(waits.stderr().contains(words), "{words:?} in {}", waits.stderr());
+    }
     waits.signal(Signal::INT);
     waits.end().code(130).says(&["cancelling job", "cancelled"]);
 }
@@ -69,6 +73,8 @@ fn a_call_that_is_cancelled_elsewhere_is_6_and_progress_is_seen() {
     });
     let task = &cluster.taskq(&["tasks", "1", "--json"]).ok().json()["tasks"][0];
     assert_eq!(task["progress"], json!({"index": 0, "fraction": 1.0, "note": "step 4"}));
+    let explained = cluster.taskq(&["explain", "1"]).ok().out();
+    assert!(explained.contains("task 1.0 runs on ") && explained.contains(": 100% step 4"), "{explained}");
     cluster.taskq(&["cancel", "1"]).ok();
     calls.end().code(6).says(&["steps was cancelled", "taskq retry 1"]);
 }
@@ -160,6 +166,10 @@ fn a_worker_shows_what_it_can_be_called_for() {
     ] {
         assert!(lines.contains(line), "{line:?} in\n{lines}");
     }
+    assert_eq!(cluster.taskq(&["worker", "show"]).ok().out().lines().next(), lines.lines().next());
+    assert_eq!(cluster.taskq(&["worker", "show", "--json"]).ok().json()["workers"][0]["name"], name);
+    let row = cluster.taskq(&["worker", "ls"]).ok().out();
+    assert!(row.contains("about async.deaf") && row.contains("functions more"), "{row}");
     // A call that hears nothing keeps its slot after its end, and that is told.
     cluster.taskq(&["call", "deaf", "30000", "--timeout", "100ms", "--kill-grace", "100ms"]).code(124);
     wait::holds("a busy slot is told", || {

@@ -28,6 +28,8 @@ pub(super) struct Attached<'a> {
     pub(super) holes: Holes,
     /// The tasks are calls: their values are the data, and what they print goes to standard error.
     pub(super) calls: bool,
+    /// A value was not what it should be.
+    pub(super) broken: bool,
 }
 
 /// How a map ended.
@@ -108,7 +110,10 @@ impl Attached<'_> {
         let exit = match (interrupted, exit_zero) {
             (true, _) => Exit::Interrupted,
             (false, true) => Exit::Ok,
-            (false, false) => exit::of_jobs([&job]),
+            (false, false) => match exit::of_jobs([&job]) {
+                Exit::Ok if self.broken => Exit::TasksFailed,
+                exit => exit,
+            },
         };
         Ok(Ended { exit: self.holes.over(exit), job: Some(job) })
     }
@@ -142,9 +147,16 @@ impl Attached<'_> {
         self.progress.hide();
         let printed = match self.context.screen.format {
             Format::Json => Ok(()),
+            Format::Jsonl if self.calls => TaskView::new(task).in_codec("json").print_line(),
             Format::Jsonl => TaskView::new(task).print_line(),
             Format::Table | Format::Tsv | Format::Id if self.calls => {
-                write::value(self.client, &self.context.screen, task, &mut self.holes).await
+                let written = write::value(self.client, &self.context.screen, task, &mut self.holes).await;
+                written.map(|problem| {
+                    if let Some(problem) = problem {
+                        self.context.say(&format!("{} {problem}", self.context.screen.symbols.cross()));
+                        self.broken = true;
+                    }
+                })
             }
             Format::Table | Format::Tsv | Format::Id => {
                 write::output(self.client, &self.context.screen, task, &mut self.holes).await

@@ -35,6 +35,8 @@ pub(super) struct Printer<'a> {
     holes: Holes,
     /// What the tasks so far make of this command's status; none before the first.
     exit: Option<Exit>,
+    /// A value is not what it should be.
+    broken: bool,
     /// Tasks that did not succeed.
     unsuccessful: u64,
     /// Their states, by job.
@@ -57,6 +59,7 @@ impl<'a> Printer<'a> {
             array,
             holes,
             exit: None,
+            broken: false,
             unsuccessful: 0,
             met: BTreeMap::new(),
         }
@@ -76,6 +79,7 @@ impl<'a> Printer<'a> {
             Format::Table | Format::Tsv | Format::Id => match (codec, self.stream) {
                 (Some(codec), Stream::Stdout) => {
                     if let Some(value) = self.value(task).await? {
+                        self.check(task, codec, &value);
                         let printed = value::printed(codec, &value);
                         self.out.bytes(&printed).map_err(|cause| output::stdout_failed(&cause))?;
                     }
@@ -107,7 +111,17 @@ impl<'a> Printer<'a> {
             let hint = verdict::states_hint(&self.met);
             self.context.say(&format!("taskq: {more} more tasks did not succeed   {hint}"));
         }
-        Ok(self.holes.over(self.exit.unwrap_or(Exit::Ok)))
+        let exit = self.exit.unwrap_or(Exit::Ok);
+        let exit = if exit == Exit::Ok && self.broken { Exit::TasksFailed } else { exit };
+        Ok(self.holes.over(exit))
+    }
+
+    /// A function that does not keep its word has failed, whatever it says.
+    fn check(&mut self, task: &Task, codec: &str, value: &[u8]) {
+        if let Some(problem) = value::problem(codec, task, value) {
+            self.context.say(&format!("taskq: {problem}"));
+            self.broken = true;
+        }
     }
 
     /// What a call returned; `None` if it did not.
@@ -132,7 +146,10 @@ impl<'a> Printer<'a> {
 
     async fn row(&mut self, task: &Task, codec: Option<&str>) -> anyhow::Result<Row> {
         let value = match codec {
-            Some(codec) => self.value(task).await?.map(|value| Value::new(codec, &value)),
+            Some(codec) => self.value(task).await?.map(|value| {
+                self.check(task, codec, &value);
+                Value::new(codec, &value)
+            }),
             None => None,
         };
         let mut kept = Kept::default();
@@ -152,11 +169,15 @@ impl<'a> Printer<'a> {
             Ok(())
         };
         captured::read(self.client, task, &[Stream::Stdout, Stream::Stderr], take).await?;
+        let outcome = OutcomeView::from(task.outcome.as_ref().unwrap_or(&Outcome::default()));
         Ok(Row {
             job: task.job_id,
             index: task.index,
             state: state_word(task.state()),
-            outcome: OutcomeView::from(task.outcome.as_ref().unwrap_or(&Outcome::default())),
+            outcome: match codec {
+                Some(codec) => outcome.in_codec(codec),
+                None => outcome,
+            },
             value,
             stdout: kept.stdout.bytes.into(),
             stderr: kept.stderr.bytes.into(),
