@@ -101,21 +101,23 @@ impl Attach {
     /// Why the job waits, and how that ends.
     async fn waits(&self, handle: &JobHandle, waiting: &Waiting, reason: &str) -> anyhow::Result<String> {
         let id = handle.id();
-        let mut line = format!("taskq: job {id} waits: {reason}");
-        if let Some(function) = &waiting.function {
-            let alike = similar::functions(function, &handle.client().workers().await?);
-            if !alike.is_empty() && reason.contains(function.as_str()) {
-                line.push_str(&format!(" (served are {})", text::visible(&alike.join(", "))));
-            }
-        }
-        line.push_str(&format!("   more: taskq explain {id}"));
-        if waiting.function.is_some() {
-            line.push_str(&match self.owns {
-                true => "   it waits until somebody serves it; Ctrl-C takes it back".to_owned(),
-                false => format!("   take it back: taskq cancel {id}"),
-            });
-        }
-        Ok(line)
+        let steps = format!("more: taskq explain {id}");
+        let unserved = waiting.function.as_ref();
+        let unserved =
+            unserved.filter(|function| reason.contains(&format!("serves the function {function}")));
+        let Some(function) = unserved else {
+            return Ok(format!("taskq: job {id} waits: {reason}   {steps}"));
+        };
+        let alike = similar::functions(function, &handle.client().workers().await?);
+        let alike = match alike.is_empty() {
+            true => String::new(),
+            false => format!(" (served are {})", text::visible(&alike.join(", "))),
+        };
+        let end = match self.owns {
+            true => "it waits until somebody serves it; Ctrl-C takes it back".to_owned(),
+            false => format!("take it back: taskq cancel {id}"),
+        };
+        Ok(format!("taskq: job {id} waits: {reason}{alike}   {steps}   {end}"))
     }
 
     async fn changed(

@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 use serde_json::json;
-use taskq_tests::{Cluster, Setup, binaries, wait};
+use taskq_tests::{Cluster, Setup, binaries, need, wait};
 
 fn troubled() -> Cluster {
     // The worker says what its children do.
@@ -40,17 +40,18 @@ fn a_failed_call_says_why_and_its_exit_code_says_how() {
     let run = |words: &[&str]| cluster.taskq(&[&["call"], words].concat());
     let typed = run(&["fails", "\"typed\""]).code(1);
     assert_eq!(typed.stdout, b"");
+    assert!(!typed.stderr.contains("its output"), "it printed nothing: {typed}");
     typed.says(&[
         "fails returned an error: tank 3 is empty",
         "troubled.rs:",
         "  value: {\"tank\":3}\n",
         "job 1, task 0, attempt 1",
     ]);
-    assert!(!typed.stderr.contains("its output"), "it printed nothing: {typed}");
     let panicked = run(&["panic", "\"no way\"", "--retries", "1", "--backoff", "fixed:1ms"]).code(1);
     for words in ["panic panicked: no way\n", "troubled.rs:", "attempt 2"] {
         assert!(panicked.stderr.contains(words), "{words:?} in {panicked}");
     }
+    run(&["large", "--text", "7"]).code(1).says(&["could not read its argument", "argument as JSON instead"]);
     run(&["fails", "7"]).code(1).says(&["could not read its argument", "expected a string", "attempt 1"]);
     run(&["child.abort"]).code(134).says(&["killed by signal 6"]);
     run(&["patient", "--timeout", "200ms"]).code(124).says(&["longer than its timeout"]);
@@ -77,6 +78,32 @@ fn a_call_that_is_cancelled_elsewhere_is_6_and_progress_is_seen() {
     assert!(explained.contains("task 1.0 runs on ") && explained.contains(": 100% step 4"), "{explained}");
     cluster.taskq(&["cancel", "1"]).ok();
     calls.end().code(6).says(&["steps was cancelled", "taskq retry 1"]);
+}
+
+#[test]
+fn a_terminal_shows_the_progress_that_a_call_tells() {
+    if !need::tools_present(&["script"]) {
+        return;
+    }
+    let cluster = troubled();
+    // `script` runs a command on a terminal of its own.
+    let line = format!("{} call steps 4", binaries::taskq().display());
+    let mut script = std::process::Command::new("script");
+    let calls = cluster.cli(&["call"]).into_command();
+    script.envs(calls.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(cluster.folder())
+        .stdin(std::process::Stdio::null());
+    let shown = cluster.folder().join("shown");
+    script.stdout(std::fs::File::create(&shown).expect("create"));
+    let mut script = script.spawn().expect("start script");
+    wait::holds("the progress is on the terminal", || {
+        std::fs::read_to_string(&shown)
+            .is_ok_and(|shown| shown.contains("\r\u{1b}[Ksteps  [##################]  100%  step 4"))
+    });
+    cluster.taskq(&["cancel", "1"]).ok();
+    assert_eq!(script.wait().expect("script ends").code(), Some(6), "its status is that of the call");
 }
 
 #[test]
