@@ -225,11 +225,14 @@ pub(crate) fn of_task(task: &Task) -> Exit {
 pub(crate) fn with_one_more(before: Option<Exit>, task: &Task) -> Exit {
     let own = of_task(task);
     let Some(before) = before else { return own };
-    match [before, own] {
-        both if both == [Exit::Ok, Exit::Ok] => Exit::Ok,
-        both if both.iter().all(|exit| matches!(exit, Exit::Ok | Exit::Cancelled)) => Exit::Cancelled,
-        _ => Exit::TasksFailed,
+    let both = [before, own];
+    if both.iter().all(|exit| *exit == Exit::Ok) {
+        return Exit::Ok;
     }
+    if both.iter().all(|exit| matches!(exit, Exit::Ok | Exit::Cancelled)) {
+        return Exit::Cancelled;
+    }
+    Exit::TasksFailed
 }
 
 fn of_outcome(outcome: &Outcome) -> Exit {
