@@ -12,7 +12,7 @@ use crate::interrupt::Interrupts;
 use crate::output;
 use crate::prefix::{Style, Writer};
 use crate::progress::Progress;
-use crate::{text, verdict};
+use crate::{similar, text, verdict};
 
 /// A job that has not started by then gets its reason told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -81,7 +81,7 @@ impl Attach {
                 _ = beat.tick() => {
                     if let Some(reason) = waiting.tell() {
                         progress.hide();
-                        context.say(&format!("taskq: job {} waits: {reason}   more: taskq explain {0}", handle.id()));
+                        context.say(&self.waits(handle, &waiting, &reason).await?);
                     }
                 }
                 () = interrupts.next() => {
@@ -96,6 +96,28 @@ impl Attach {
                 () = sleep_until(deadline) => return Ok(Stay::TimedOut),
             }
         }
+    }
+
+    /// Why the job waits, and how that ends.
+    async fn waits(&self, handle: &JobHandle, waiting: &Waiting, reason: &str) -> anyhow::Result<String> {
+        let id = handle.id();
+        let steps = format!("more: taskq explain {id}");
+        let unserved = waiting.function.as_ref();
+        let unserved =
+            unserved.filter(|function| reason.contains(&format!("serves the function {function}")));
+        let Some(function) = unserved else {
+            return Ok(format!("taskq: job {id} waits: {reason}   {steps}"));
+        };
+        let alike = similar::functions(function, &handle.client().workers().await?);
+        let alike = match alike.is_empty() {
+            true => String::new(),
+            false => format!(" (served are {})", text::visible(&alike.join(", "))),
+        };
+        let end = match self.owns {
+            true => "it waits until somebody serves it; Ctrl-C takes it back".to_owned(),
+            false => format!("take it back: taskq cancel {id}"),
+        };
+        Ok(format!("taskq: job {id} waits: {reason}{alike}   {steps}   {end}"))
     }
 
     async fn changed(
@@ -139,15 +161,18 @@ struct Waiting {
     since: Instant,
     reason: String,
     told: String,
+    /// What it calls, if it does.
+    function: Option<String>,
 }
 
 impl Waiting {
     fn new() -> Waiting {
-        Waiting { since: Instant::now(), reason: String::new(), told: String::new() }
+        Waiting { since: Instant::now(), reason: String::new(), told: String::new(), function: None }
     }
 
     fn saw(&mut self, job: &Job) {
         let waits = matches!(job.state(), State::Queued | State::Blocked);
+        self.function = job.spec.as_ref().and_then(|spec| Some(spec.call.as_ref()?.function.clone()));
         self.reason = if waits { job.reason.clone() } else { String::new() };
     }
 
@@ -195,9 +220,12 @@ pub(crate) async fn say_detached(context: &Context, handle: &JobHandle) {
             format!("job {id} has ended: {}   more: taskq show {id}", state_word(job.state()))
         }
         Some(job) if job.cancelling => {
-            format!(
-                "job {id} is being stopped, and KILL follows TERM if it must   wait for it: taskq wait {id}"
-            )
+            // A call is no process, or one of the worker's own.
+            let how = match job.spec.is_some_and(|spec| spec.call.is_some()) {
+                true => "has been told to, and is left to itself or killed if it does not",
+                false => "gets KILL after TERM if it must",
+            };
+            format!("job {id} is being stopped: it {how}   wait for it: taskq wait {id}")
         }
         Some(_) | None => {
             format!("detached; job {id} goes on   wait again: taskq wait {id}   stop it: taskq cancel {id}")

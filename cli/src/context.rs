@@ -84,6 +84,18 @@ impl Context {
         }
     }
 
+    /// The worker inside this process serves no functions: a call that is waited for would wait for ever.
+    pub(crate) fn refuse_local_calls(&self, function: &str) -> anyhow::Result<()> {
+        match self.local_dir()? {
+            None => Ok(()),
+            Some(_) => Err(Failure::usage(format!(
+                "--local (or the address `local`) brings a worker that runs commands only, and so nobody would serve \
+                 {function}; start a coordinator with `taskq up`, then the worker program that has the function, and \
+                 call without --local"
+            ))),
+        }
+    }
+
     /// `Some` if the coordinator is to be in this process; the directory if one was named.
     fn local_dir(&self) -> anyhow::Result<Option<Option<PathBuf>>> {
         if self.global.local {

@@ -220,6 +220,21 @@ pub(crate) fn of_task(task: &Task) -> Exit {
     }
 }
 
+/// The status after one more task, of those that are shown one after another: of one its own, of many whether some failed
+/// or, if none did, were cancelled.
+pub(crate) fn with_one_more(before: Option<Exit>, task: &Task) -> Exit {
+    let own = of_task(task);
+    let Some(before) = before else { return own };
+    let both = [before, own];
+    if both.iter().all(|exit| *exit == Exit::Ok) {
+        return Exit::Ok;
+    }
+    if both.iter().all(|exit| matches!(exit, Exit::Ok | Exit::Cancelled)) {
+        return Exit::Cancelled;
+    }
+    Exit::TasksFailed
+}
+
 fn of_outcome(outcome: &Outcome) -> Exit {
     match outcome.kind() {
         outcome::Kind::Exited => match u8::try_from(outcome.exit_code) {
@@ -321,6 +336,26 @@ mod tests {
         }
         assert_eq!(Exit::Signal(9).code(), 137);
         assert_eq!(Exit::Task(3).code(), 3);
+    }
+
+    #[test]
+    fn one_task_has_its_own_status_and_many_share_one() {
+        let exited = |exit_code| {
+            let outcome = Outcome { kind: outcome::Kind::Exited.into(), exit_code, ..Outcome::default() };
+            let state = if exit_code == 0 { State::Succeeded } else { State::Failed };
+            Task { state: state.into(), outcome: Some(outcome), ..Task::default() }
+        };
+        let cancelled = Task { state: State::Cancelled.into(), ..Task::default() };
+        let of = |tasks: &[&Task]| {
+            tasks.iter().fold(None, |before, task| Some(with_one_more(before, task))).expect("some tasks")
+        };
+        let (fine, seven) = (exited(0), exited(7));
+        assert_eq!(of(&[&seven]), Exit::Task(7));
+        assert_eq!(of(&[&cancelled]), Exit::Cancelled);
+        assert_eq!(of(&[&fine, &fine]), Exit::Ok);
+        assert_eq!(of(&[&fine, &cancelled, &fine]), Exit::Cancelled);
+        assert_eq!(of(&[&seven, &fine]), Exit::TasksFailed);
+        assert_eq!(of(&[&cancelled, &seven, &cancelled]), Exit::TasksFailed);
     }
 
     #[test]

@@ -25,10 +25,10 @@ pub(crate) struct Filter {
     /// Jobs whose name matches this pattern (`*`, `?`, `[a-z]`)
     #[arg(long, value_name = "GLOB", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: Option<String>,
-    /// Jobs submitted within this time, such as 1h
+    /// Jobs submitted within this time, such as 1h; a bare number counts seconds
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) since: Option<Duration>,
-    /// Jobs that ended longer ago than this, such as 7d
+    /// Jobs that ended longer ago than this, such as 7d; a bare number counts seconds
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub(crate) older_than: Option<Duration>,
     /// Jobs with a failed task whose message or last error output contains this text

@@ -91,7 +91,8 @@ pub(crate) struct Common {
     /// Run only on workers with this label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = quantity::pair)]
     on: Vec<(String, String)>,
-    /// Stop an attempt that runs longer than this; the time that it waits in the queue is not counted
+    /// Stop an attempt that runs longer than this; the time that it waits in the queue is not counted. A DURATION is
+    /// written as 10s, 500ms, 1m30s or 7d; a bare number counts seconds. 0: no limit, as without this option
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     timeout: Option<Duration>,
     /// The time between TERM and KILL; of a call, between the word to stop and the end of patience [default: 10s; of a
@@ -107,7 +108,7 @@ pub(crate) struct Common {
     /// A task fails when so many workers were lost while they ran it [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     crash_limit: Option<u32>,
-    /// How long the ended job is kept [default: the coordinator's]
+    /// How long the ended job is kept, with its values and output [default: the coordinator's, and so with 0]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     keep: Option<Duration>,
     /// Submitting again with the same key gives the same job

@@ -22,6 +22,7 @@ mod progress;
 mod quantity;
 mod screen;
 mod select;
+mod similar;
 mod sources;
 mod text;
 mod value;

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use taskq_client::Codec;
+use taskq_client::model::Task;
 
 use crate::captured::Bytes;
 
@@ -24,6 +25,17 @@ pub(crate) fn json_or_text(word: &[u8]) -> Option<Vec<u8>> {
     }
     let text = std::str::from_utf8(word).ok()?;
     Some(serde_json::Value::from(text).to_string().into_bytes())
+}
+
+/// What is wrong with a value that is to be JSON, as a sentence for people; `None` if it is as it should be, or anything
+/// is allowed.
+pub(crate) fn problem(codec: &str, task: &Task, value: &[u8]) -> Option<String> {
+    let problem = not_json(value).filter(|_| is_json(codec))?;
+    let (job, index) = (task.job_id, task.index);
+    Some(format!(
+        "the value of task {job}.{index} should be JSON and is not ({problem}): it is printed as it is; mend what the \
+         function returns"
+    ))
 }
 
 /// A value on its way to standard output: JSON as one line, everything else as it is.
@@ -86,6 +98,17 @@ mod tests {
         assert_eq!(line("", "null"), "null\n", "JSON is the default");
         assert_eq!(line("json", "a \n b"), "a \n b\n", "what is no JSON is shown as it is");
         assert_eq!(line("raw", "a \n b"), "a \n b");
+    }
+
+    #[test]
+    fn what_should_be_json_and_is_not_is_told() {
+        let task = Task { job_id: 7, index: 2, ..Task::default() };
+        let told = problem("json", &task, b"a \n b").expect("no JSON");
+        assert!(
+            told.starts_with("the value of task 7.2 should be JSON and is not (expected value"),
+            "{told}"
+        );
+        assert_eq!((problem("json", &task, b" [1] "), problem("raw", &task, b"a")), (None, None));
     }
 
     #[test]

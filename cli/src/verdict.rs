@@ -42,12 +42,30 @@ fn failed(outcome: &Outcome) -> String {
         failure::Cause::Panic => "panicked",
         failure::Cause::Argument => "could not read its argument",
         failure::Cause::Result => "returned what cannot be written",
-        failure::Cause::Function => "could not be begun",
+        failure::Cause::Function => "failed",
     };
     let said = if failure.message.is_empty() { &outcome.message } else { &failure.message };
+    let said = match failure.cause() {
+        failure::Cause::Argument => without(said, "the argument of function ", ": "),
+        failure::Cause::Result => without(said, "what function ", " returned: "),
+        failure::Cause::Unspecified
+        | failure::Cause::Error
+        | failure::Cause::Panic
+        | failure::Cause::Function => said,
+    };
     match said.lines().next() {
+        // Not the function did it: the words say who.
+        Some(line) if failure.cause() == failure::Cause::Function => line.to_owned(),
         Some(line) => format!("{word}: {line}"),
         None => word.to_owned(),
+    }
+}
+
+/// A worker begins some messages with what they are about, which the word before them says already.
+fn without<'a>(said: &'a str, about: &str, until: &str) -> &'a str {
+    match said.strip_prefix(about).and_then(|rest| rest.split_once(until)) {
+        Some((_function, rest)) => rest,
+        None => said,
     }
 }
 
@@ -160,7 +178,7 @@ pub(crate) fn states_hint(met: &BTreeMap<u64, BTreeSet<State>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use taskq_client::model::{Command, JobSpec};
+    use taskq_client::model::{Command, Failure, JobSpec};
 
     use super::*;
     use crate::screen::{When, Wishes};
@@ -235,5 +253,18 @@ mod tests {
         assert!(how(&oom).contains("oom"));
         let missing = outcome(outcome::Kind::CannotExecute, 127, 0, "no program `x` on w1");
         assert_eq!(how(&missing), "cannot execute: no program `x` on w1");
+        let failed = |cause: failure::Cause, message: &str| {
+            let failure = Failure { cause: cause.into(), message: message.into(), ..Default::default() };
+            how(&Outcome { failure: Some(failure), ..outcome(outcome::Kind::Failed, 0, 0, "") })
+        };
+        let argument = failed(failure::Cause::Argument, "the argument of function f: expected u8: a text");
+        assert_eq!(argument, "could not read its argument: expected u8: a text");
+        let left = failed(failure::Cause::Function, "f: its child process exited with code 0\nat once");
+        assert_eq!(left, "f: its child process exited with code 0");
+        let long = failed(
+            failure::Cause::Result,
+            "what function f returned is 9 bytes long; 8 is the most: store it",
+        );
+        assert!(long.ends_with("returned is 9 bytes long; 8 is the most: store it"), "{long}");
     }
 }

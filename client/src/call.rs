@@ -16,6 +16,10 @@ use std::pin::Pin;
 
 /// A call that is not made yet. Awaiting it makes it and waits for the value; [`Call::submit`] returns as soon as it is
 /// on the coordinator's disk.
+///
+/// Awaiting ends with [`Error::Call`] if there is no value: the function failed, was stopped, or lost its worker too often;
+/// see [`CallError`](crate::CallError). The other errors are those of [`Client::submit`], and [`Error::Unreachable`] if the
+/// coordinator stays away for longer than this client's patience; the call goes on then, and can be picked up.
 #[must_use = "a call does nothing until it is awaited or submitted"]
 pub struct Call<'a, T> {
     client: Client,
@@ -46,6 +50,9 @@ impl Client {
     /// let power: f64 = client.call("pow", (2.0, 10)).retries(2).await?;
     /// # Ok(()) }
     /// ```
+    ///
+    /// The argument has at most 256 MiB when it is written, and so has the value. If no worker serves the function, the
+    /// call waits for one.
     pub fn call<'a, T>(
         &self,
         function: impl Into<String>,

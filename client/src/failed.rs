@@ -9,7 +9,27 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// A call that has no value.
+/// How much of an error that travelled whole is told beside its words, in characters.
+const READABLE: usize = 400;
+
+/// A call that has no value: what is in [`Error::Call`](crate::Error::Call).
+///
+/// ```no_run
+/// use taskq_client::{Client, Ending, Error};
+///
+/// # async fn tour(client: Client) -> Result<(), Error> {
+/// match client.call::<u64>("fib", 30).await {
+///     Ok(n) => println!("{n}"),
+///     Err(Error::Call(failed)) => match &failed.ended {
+///         Ending::TimedOut | Ending::WorkerLost => println!("job {} may work another time", failed.job),
+///         Ending::Killed { signal, .. } => println!("{} was killed by signal {signal}", failed.function),
+///         ended => println!("{ended}: {}; caused by {:?}, at {}", failed.message, failed.chain, failed.place),
+///     },
+///     // Not the call, but the way to it: the coordinator is away, the job was removed, ...
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct CallError {
     /// Of this job,
@@ -34,11 +54,13 @@ pub struct CallError {
     pub place: String,
     /// The function, or the worker, said that trying again is no use.
     pub fatal: bool,
+    /// It printed something before its end.
+    printed: bool,
     value: Bytes,
     codec: String,
 }
 
-/// How a call ended without a value.
+/// How a call ended without a value, after its last attempt: what is tried again is not told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
     /// The function returned an error.
@@ -51,7 +73,8 @@ pub enum Ending {
     Unencodable,
     /// What it returned is not what this side expects.
     Undecodable(Mismatch),
-    /// The worker has no such function, or could not start the child process for it.
+    /// Not the function failed, but what stands around it: the worker has none of this name, or the child process that
+    /// it ran in went away without an answer.
     NoFunction,
     /// The process that it ran in ended on its own.
     Exited {
@@ -89,6 +112,8 @@ impl CallError {
         let state = task.state();
         let outcome = task.outcome.unwrap_or_default();
         let ended = ending(&outcome, state);
+        // Of a worker that was lost nobody counted.
+        let printed = outcome.stdout_bytes + outcome.stderr_bytes > 0 || ended == Ending::WorkerLost;
         let failure = outcome.failure.unwrap_or_default();
         let said = if failure.message.is_empty() { outcome.message } else { failure.message };
         Self {
@@ -103,6 +128,7 @@ impl CallError {
             chain: failure.chain,
             place: failure.place,
             fatal: failure.fatal,
+            printed,
             value: failure.value,
             codec: codec.to_owned(),
         }
@@ -115,7 +141,19 @@ impl CallError {
         Self { ended, message, ..Self::new(task, function, codec) }
     }
 
-    /// The error itself, if the function gave it: a value of its own type.
+    /// The error itself, if the function gave it: a value of its own type, which travels up to 32 KiB.
+    ///
+    /// ```no_run
+    /// # use taskq_client::{Client, Error};
+    /// # #[derive(serde::Deserialize)] struct Empty { tank: u8 }
+    /// # fn tour(error: Error) {
+    /// if let Error::Call(failed) = error
+    ///     && let Some(Ok(Empty { tank })) = failed.typed()
+    /// {
+    ///     println!("fill tank {tank}");
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// It is another type. The outer `None`: the function gave only words.
@@ -124,6 +162,33 @@ impl CallError {
             return None;
         }
         Some(decode(&self.codec, &self.value))
+    }
+
+    /// The error itself as text, if it is written as one.
+    fn readable(&self) -> Option<&str> {
+        let json = self.codec.parse() == Ok(Codec::Json) && !self.value.is_empty();
+        json.then(|| std::str::from_utf8(&self.value).ok()).flatten()
+    }
+
+    /// What happened, without what the words before it say already: which function, and what is wrong with what.
+    fn said(&self) -> &str {
+        let said = self.message.as_str();
+        let known = match &self.ended {
+            Ending::Argument => format!("the argument of function {}: ", self.function),
+            Ending::Unencodable => format!("what function {} returned: ", self.function),
+            Ending::Error
+            | Ending::Panicked
+            | Ending::Undecodable(_)
+            | Ending::NoFunction
+            | Ending::Exited { .. }
+            | Ending::Killed { .. }
+            | Ending::TimedOut
+            | Ending::Cancelled
+            | Ending::Skipped
+            | Ending::WorkerLost
+            | Ending::Rejected => format!("{}: ", self.function),
+        };
+        said.strip_prefix(known.as_str()).unwrap_or(said)
     }
 }
 
@@ -183,8 +248,8 @@ impl fmt::Display for Ending {
             Ending::Panicked => f.write_str("panicked"),
             Ending::Argument => f.write_str("could not read its argument"),
             Ending::Unencodable => f.write_str("returned what cannot be written"),
-            Ending::Undecodable(_) => f.write_str("returned something else than was expected"),
-            Ending::NoFunction => f.write_str("could not be begun"),
+            Ending::Undecodable(_) => f.write_str("returned what cannot be read here"),
+            Ending::NoFunction => f.write_str("failed"),
             Ending::Exited { code } => write!(f, "ended its process with status {code}"),
             Ending::Killed { signal, out_of_memory: false } => write!(f, "was killed by signal {signal}"),
             Ending::Killed { signal, out_of_memory: true } => {
@@ -205,7 +270,7 @@ impl fmt::Display for CallError {
         write!(f, "{} {}", self.function, self.ended)?;
         // Of a panic, or of an argument that does not fit, the words above say as much.
         let of_type = if self.ended == Ending::Error { self.type_name.as_str() } else { "" };
-        match (of_type, self.message.as_str()) {
+        match (of_type, self.said()) {
             ("", "") => {}
             ("", said) => write!(f, ": {said}")?,
             (of_type, "") => write!(f, ": {of_type}")?,
@@ -219,6 +284,10 @@ impl fmt::Display for CallError {
         if !self.place.is_empty() {
             write!(f, "\n  at {}", self.place)?;
         }
+        if let Some(value) = self.readable() {
+            let cut = value.char_indices().nth(READABLE).map_or(value.len(), |(at, _)| at);
+            write!(f, "\n  value: {}{}", &value[..cut], if cut < value.len() { "…" } else { "" })?;
+        }
         write!(f, "\n  job {}, task {}", self.job, self.index)?;
         if self.attempt > 0 {
             write!(f, ", attempt {}", self.attempt)?;
@@ -228,19 +297,36 @@ impl fmt::Display for CallError {
         }
         let (job, index) = (self.job, self.index);
         match &self.ended {
-            Ending::Argument | Ending::Undecodable(_) => {
-                write!(f, "; give both sides the same type: taskq show {job}")
+            Ending::Argument => write!(f, "; give both sides the same type"),
+            Ending::Undecodable(_) => {
+                write!(f, "; give both sides the same type; its value as it is: taskq result {job}.{index}")
             }
-            Ending::NoFunction => write!(f, "; see what workers offer: taskq worker show"),
+            Ending::NoFunction if !self.printed => {
+                write!(f, "; see what workers offer: taskq worker show")
+            }
             Ending::Cancelled | Ending::Skipped => write!(f, "; run it again: taskq retry {job}"),
             Ending::Error
             | Ending::Panicked
             | Ending::Unencodable
+            | Ending::NoFunction
             | Ending::Exited { .. }
             | Ending::Killed { .. }
             | Ending::TimedOut
             | Ending::WorkerLost
-            | Ending::Rejected => write!(f, "; its output: taskq logs {job}.{index}"),
+            | Ending::Rejected
+                if self.printed =>
+            {
+                write!(f, "; its output: taskq logs {job}.{index}")
+            }
+            Ending::Error
+            | Ending::Panicked
+            | Ending::Unencodable
+            | Ending::NoFunction
+            | Ending::Exited { .. }
+            | Ending::Killed { .. }
+            | Ending::TimedOut
+            | Ending::WorkerLost
+            | Ending::Rejected => Ok(()),
         }
     }
 }

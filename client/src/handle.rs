@@ -27,7 +27,8 @@ pub enum Untyped {}
 /// A job at its coordinator. Dropping it changes nothing there.
 ///
 /// If it is a call of one task that returns a `T`, this is a future: it waits for the value, in this process or
-/// another, however often. It may be dropped while it waits.
+/// another, however often. It may be dropped while it waits. Its errors are [`Error::Call`] if there is no value (see
+/// [`CallError`](crate::CallError)), [`Error::Gone`] if the job was removed, and [`Error::Unreachable`].
 ///
 /// ```no_run
 /// # async fn tour(client: taskq_client::Client) -> taskq_client::Result<()> {
@@ -259,6 +260,16 @@ impl Client {
     }
 
     /// A handle on a call of another process or another day, which returns a `T`.
+    ///
+    /// ```no_run
+    /// # async fn tour(client: taskq_client::Client) -> taskq_client::Result<()> {
+    /// let id = client.call::<u64>("fib", 45).submit().await?.id();
+    /// println!("{id}"); // and tomorrow:
+    /// let n: u64 = client.pick_up(id).await?.await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The value is there as long as its job is kept: see [`Call::keep`](crate::Call::keep).
     ///
     /// # Errors
     /// There is no such job (any more), it runs a command, or it has elements: see [`Client::pick_up_map`].

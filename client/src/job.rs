@@ -140,19 +140,21 @@ impl JobBuilder {
         self
     }
 
-    /// How many slots of a worker each task takes. Default: 1.
+    /// How many slots of a worker each task takes: `--cpus` or `--slots` of `taskq`. Default: 1.
     pub fn slots(mut self, slots: u32) -> Self {
         self.resources().slots = slots;
         self
     }
 
-    /// An amount of something that a worker offers by name.
+    /// An amount of something that a worker offers by name, such as `gpu`: `--res NAME=COUNT` of `taskq`, and what workers
+    /// have with `--resource` of `taskq-worker`.
     pub fn resource(mut self, name: impl Into<String>, amount: u64) -> Self {
         self.resources().named.insert(name.into(), amount);
         self
     }
 
-    /// A label that a worker must have.
+    /// A label that a worker must have: `--on KEY=VALUE` of `taskq`, and `--label` of `taskq-worker`. (`label` is for
+    /// filters of jobs.)
     pub fn worker_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.resources().labels.insert(key.into(), value.into());
         self
@@ -183,8 +185,9 @@ impl JobBuilder {
         self
     }
 
-    /// The pause before a second attempt, its growth with each further one, and its limit.
-    /// Default: 1 s, 2, 300 s.
+    /// The pause before a second attempt, its growth with each further one (1 to 1000), and its limit; without
+    /// [`retries`](Self::retries) there is none. `--backoff exp:1s..5m` of `taskq` is 1 s, 2, 300 s, which is the default;
+    /// `fixed:10s` is 10 s, 1, 10 s. All but those that grow by 1 are varied by up to a half.
     pub fn backoff(mut self, first: Duration, multiplier: f64, most: Duration) -> Self {
         let retry = self.retry();
         retry.backoff_ms = millis(first);

@@ -16,6 +16,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Everything here is asynchronous, and wants to be inside of a tokio runtime: there is no blocking client. A program
+//! without one wraps what it does in `tokio::runtime::Runtime::new()?.block_on(..)`.
+//!
 //! Functions that workers offer are called by name, and return values:
 //!
 //! ```no_run
@@ -33,6 +36,45 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A call that has no value is an [`Error::Call`], whose [`CallError`] says how it ended ([`Ending`]), in which words, and
+//! holds the error itself if the function gave it ([`CallError::typed`]):
+//!
+//! ```no_run
+//! # use taskq_client::{Client, Error};
+//! # #[derive(serde::Deserialize)] struct NoSuchCity { name: String }
+//! # async fn tour(client: Client) -> Result<(), Error> {
+//! match client.call::<f64>("temperature", "Atlantis").retries(2).await {
+//!     Ok(degrees) => println!("{degrees}"),
+//!     Err(Error::Call(failed)) => match failed.typed() {
+//!         Some(Ok(NoSuchCity { name })) => println!("there is no {name}"),
+//!         Some(Err(_)) | None => println!("{failed}"),
+//!     },
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! What to know of calls:
+//!
+//! * A call of a function that nobody serves is no error: it waits until a worker comes that does, if need be for ever.
+//!   [`Client::explain`] says why it waits. Who does not want that bounds the waiting, and takes the call back:
+//!
+//!   ```no_run
+//!   # use std::time::Duration;
+//!   # async fn tour(client: taskq_client::Client) -> taskq_client::Result<()> {
+//!   let mut call = client.call::<u64>("fib", 30).submit().await?;
+//!   match tokio::time::timeout(Duration::from_secs(60), &mut call).await {
+//!       Ok(n) => println!("{}", n?),
+//!       Err(_too_late) => _ = call.cancel().await?,
+//!   }
+//!   # Ok(()) }
+//!   ```
+//!
+//!   `timeout` of a call is another thing: the most that one attempt may run, once it runs.
+//! * An argument or value has at most 256 MiB, an element of a map at most 1 MiB, an error that travels whole at most
+//!   32 KiB.
+//! * A value is kept as long as its job: for the coordinator's retention after the end, or as `keep` says. Later it is
+//!   [`Error::Gone`].
 //! * A [`JobHandle`] is a future; the job does not depend on it. Another process picks it up by its number:
 //!   [`Client::pick_up`], [`Client::pick_up_map`].
 //! * Every write is safe to repeat: it carries an id, and what the coordinator has already done it does not do

@@ -167,6 +167,17 @@ impl<R: Value> Future for MapHandle<R> {
 impl Client {
     /// A handle on a map of another process or another day, whose function returns an `R` for each argument.
     ///
+    /// ```no_run
+    /// # async fn tour(client: taskq_client::Client, id: u64, seen: u64) -> taskq_client::Result<()> {
+    /// // Those that have been seen before are not told again.
+    /// let mut results = client.pick_up_map::<u64>(id).await?.results(seen);
+    /// while let Some(element) = results.next().await {
+    ///     let element = element?;
+    ///     println!("{}: {:?}; seen: {}", element.index, element.value, element.cursor);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// There is no such job (any more), or it runs a command.
     pub async fn pick_up_map<R>(&self, id: impl Into<JobId>) -> Result<MapHandle<R>> {

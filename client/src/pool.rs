@@ -76,6 +76,17 @@ impl Pool {
         self
     }
 
+    /// The most calls of one map that run at once. Default: no limit but the workers' slots.
+    pub fn max_parallel(self, calls: u32) -> Self {
+        self.change(|job| job.max_parallel(calls))
+    }
+
+    /// When more than this many calls of one map have failed, those that have not begun are skipped: their results are
+    /// [`Ending::Skipped`](crate::Ending::Skipped). Default: no limit, all are made.
+    pub fn max_fails(self, calls: u32) -> Self {
+        self.change(|job| job.max_fails(calls))
+    }
+
     settings!();
 
     fn change(mut self, change: impl FnOnce(JobBuilder) -> JobBuilder) -> Self {
@@ -113,6 +124,9 @@ impl Pool {
     }
 
     /// Calls a function once for each item, and waits for all values, in the order of the items.
+    ///
+    /// It waits for all even if one has failed: who wants to hear of that at once takes [`Pool::imap_unordered`], and who
+    /// wants it to end early says [`Pool::max_fails`].
     ///
     /// # Errors
     /// As for [`Pool::map_async`], or [`Error::Call`]: the first error in the order of the items, once all have ended.

@@ -25,22 +25,24 @@ macro_rules! settings {
             self.change(|job| job.priority(priority))
         }
 
-        /// How many slots of a worker the call takes. Default: 1.
+        /// How many slots of a worker the call takes: `--cpus` or `--slots` of `taskq`. Default: 1.
         pub fn slots(self, slots: u32) -> Self {
             self.change(|job| job.slots(slots))
         }
 
-        /// An amount of something that a worker offers by name.
+        /// An amount of something that a worker offers by name, such as `gpu`: `--res NAME=COUNT` of `taskq`, and what workers
+        /// have with `--resource` of `taskq-worker`.
         pub fn resource(self, name: impl Into<String>, amount: u64) -> Self {
             self.change(|job| job.resource(name, amount))
         }
 
-        /// A label that a worker must have.
+        /// A label that a worker must have: `--on KEY=VALUE` of `taskq`, and `--label` of `taskq-worker`. (`label` is for
+        /// filters of jobs.)
         pub fn worker_label(self, key: impl Into<String>, value: impl Into<String>) -> Self {
             self.change(|job| job.worker_label(key, value))
         }
 
-        /// The most that one attempt may take. Default: no limit.
+        /// The most that one attempt may take, from its start: waiting for a worker is not counted. Default: no limit.
         pub fn timeout(self, timeout: std::time::Duration) -> Self {
             self.change(|job| job.timeout(timeout))
         }
@@ -61,12 +63,14 @@ macro_rules! settings {
             self.change(|job| job.retries(retries))
         }
 
-        /// The pause before a second attempt, its growth with each further one, and its limit. Default: 1 s, 2, 300 s.
+        /// The pause before a second attempt, its growth with each further one (1 to 1000), and its limit; without `retries`
+        /// there is none. `--backoff exp:1s..5m` of `taskq` is 1 s, 2, 300 s, which is the default; `fixed:10s` is 10 s, 1,
+        /// 10 s. All but those that grow by 1 are varied by up to a half.
         pub fn backoff(self, first: std::time::Duration, multiplier: f64, most: std::time::Duration) -> Self {
             self.change(|job| job.backoff(first, multiplier, most))
         }
 
-        /// How long the ended job is kept. Default: the coordinator's.
+        /// How long the ended job is kept, with its value and output. Default: the coordinator's.
         pub fn keep(self, time: std::time::Duration) -> Self {
             self.change(|job| job.keep(time))
         }

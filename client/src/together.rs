@@ -126,9 +126,24 @@ pub struct Waited<T> {
     pub not_done: Vec<JobHandle<T>>,
 }
 
-/// Waits until some or all jobs have ended, at most for `timeout`, which is to be long enough for the coordinator's
-/// answer. A handle that nothing can be learnt of counts as done:
-/// awaiting it says why. To be called inside a tokio runtime.
+/// Waits until some or all jobs have ended, at most for `timeout`; `None` waits as long as it takes. What has ended is known
+/// only when the coordinator has said so, which takes a round trip: after a timeout that is shorter, all counts as not done.
+/// A handle that nothing can be learnt of counts as done: awaiting it says why. Nothing is cancelled. To be called inside
+/// a tokio runtime.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use taskq_client::{JobHandle, Until};
+/// # async fn tour(handles: Vec<JobHandle<u64>>) -> taskq_client::Result<()> {
+/// let waited = taskq_client::wait(handles, Until::AllCompleted, Some(Duration::from_secs(60))).await;
+/// for handle in waited.done {
+///     println!("{}", handle.await?);
+/// }
+/// for late in waited.not_done {
+///     late.cancel().await?;
+/// }
+/// # Ok(()) }
+/// ```
 pub async fn wait<T>(
     handles: impl IntoIterator<Item = JobHandle<T>>,
     until: Until,

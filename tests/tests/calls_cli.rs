@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 use serde_json::json;
-use taskq_tests::{Cluster, Setup, binaries, wait};
+use taskq_tests::{Cluster, Setup, binaries, need, wait};
 
 fn troubled() -> Cluster {
     // The worker says what its children do.
@@ -40,22 +40,27 @@ fn a_failed_call_says_why_and_its_exit_code_says_how() {
     let run = |words: &[&str]| cluster.taskq(&[&["call"], words].concat());
     let typed = run(&["fails", "\"typed\""]).code(1);
     assert_eq!(typed.stdout, b"");
+    assert!(!typed.stderr.contains("its output"), "it printed nothing: {typed}");
     typed.says(&[
         "fails returned an error: tank 3 is empty",
         "troubled.rs:",
+        "  value: {\"tank\":3}\n",
         "job 1, task 0, attempt 1",
-        "taskq logs 1.0",
     ]);
     let panicked = run(&["panic", "\"no way\"", "--retries", "1", "--backoff", "fixed:1ms"]).code(1);
     for words in ["panic panicked: no way\n", "troubled.rs:", "attempt 2"] {
         assert!(panicked.stderr.contains(words), "{words:?} in {panicked}");
     }
+    run(&["large", "--text", "7"]).code(1).says(&["could not read its argument", "argument as JSON instead"]);
     run(&["fails", "7"]).code(1).says(&["could not read its argument", "expected a string", "attempt 1"]);
     run(&["child.abort"]).code(134).says(&["killed by signal 6"]);
     run(&["patient", "--timeout", "200ms"]).code(124).says(&["longer than its timeout"]);
     // What nobody serves waits, and says so; Ctrl-C takes it back.
-    let waits = cluster.cli(&["call", "nobodys"]).start();
-    wait::holds("the reason is told", || waits.stderr().contains("serves the function nobodys"));
+    let waits = cluster.cli(&["call", "child.ecoh"]).start();
+    wait::holds("the reason is told", || waits.stderr().contains("serves the function child.ecoh"));
+    for words in ["(served are child.echo)", "Ctrl-C takes it back", "taskq explain "] {
+        assert!(waits.stderr().contains(words), "{words:?} in {}", waits.stderr());
+    }
     waits.signal(Signal::INT);
     waits.end().code(130).says(&["cancelling job", "cancelled"]);
 }
@@ -69,8 +74,36 @@ fn a_call_that_is_cancelled_elsewhere_is_6_and_progress_is_seen() {
     });
     let task = &cluster.taskq(&["tasks", "1", "--json"]).ok().json()["tasks"][0];
     assert_eq!(task["progress"], json!({"index": 0, "fraction": 1.0, "note": "step 4"}));
+    let explained = cluster.taskq(&["explain", "1"]).ok().out();
+    assert!(explained.contains("task 1.0 runs on ") && explained.contains(": 100% step 4"), "{explained}");
     cluster.taskq(&["cancel", "1"]).ok();
     calls.end().code(6).says(&["steps was cancelled", "taskq retry 1"]);
+}
+
+#[test]
+fn a_terminal_shows_the_progress_that_a_call_tells() {
+    if !need::tools_present(&["script"]) {
+        return;
+    }
+    let cluster = troubled();
+    // `script` runs a command on a terminal of its own.
+    let line = format!("{} call steps 4", binaries::taskq().display());
+    let mut script = std::process::Command::new("script");
+    let calls = cluster.cli(&["call"]).into_command();
+    script.envs(calls.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(cluster.folder())
+        .stdin(std::process::Stdio::null());
+    let shown = cluster.folder().join("shown");
+    script.stdout(std::fs::File::create(&shown).expect("create"));
+    let mut script = script.spawn().expect("start script");
+    wait::holds("the progress is on the terminal", || {
+        std::fs::read_to_string(&shown)
+            .is_ok_and(|shown| shown.contains("\r\u{1b}[Ksteps  [##################]  100%  step 4"))
+    });
+    cluster.taskq(&["cancel", "1"]).ok();
+    assert_eq!(script.wait().expect("script ends").code(), Some(6), "its status is that of the call");
 }
 
 #[test]
@@ -95,7 +128,14 @@ fn a_detached_call_is_picked_up_by_its_number() {
     assert_eq!((&failure["cause"], &failure["fatal"]), (&json!("error"), &json!(true)));
     let shown = cluster.taskq(&["show", &id]).ok().out();
     assert!(shown.contains("type: ") && shown.contains("at ") && shown.contains("fatal: "), "{shown}");
-    assert_eq!(cluster.taskq(&["result", &id]).ok().out(), "", "it has no value");
+    let result = cluster.taskq(&["result", &id]).code(1).says(&["returned an error: invalid digit"]);
+    assert_eq!(result.out(), "", "it has no value");
+    let row = &cluster.taskq(&["result", &id, "--json"]).code(1).json()["results"][0];
+    assert_eq!((&row["state"], &row["outcome"]["kind"]), (&json!("failed"), &json!("failed")));
+    // Of several, whether all have succeeded.
+    assert_eq!(cluster.taskq(&["result", "1", &id]).code(1).out(), "[1,2]");
+    let slow = cluster.taskq(&["call", "patient", "--timeout", "100ms", "--detach"]).ok().out();
+    cluster.taskq(&["result", &slow, "--wait"]).code(124).says(&["timed out"]);
 }
 
 #[test]
@@ -123,6 +163,10 @@ fn a_map_prints_values_in_order_and_failures_with_their_index() {
     let mixed = cluster.taskq(mixed).code(1);
     assert_eq!(mixed.out(), "7\n8");
     mixed.says(&[".1 failed: returned an error: tank 3 is empty", "fails(\"typed\")", "1 failed of 3 tasks"]);
+    let log = std::fs::read_to_string(cluster.folder().join("log.tsv")).expect("log");
+    let ends: Vec<_> = log.lines().map(|line| line.split('\t').collect::<Vec<_>>()).collect();
+    let second = ends.iter().find(|fields| fields[0] == "2").expect("a line of the second");
+    assert_eq!(second[4..7], ["1", "0", "failed"], "{log}");
     let again = cluster.taskq(&["map", "--resume-failed", "log.tsv"]).code(1);
     assert_eq!(again.stdout, b"");
     again.says(&[".1 failed: returned an error", "fails(\"typed\")"]);
@@ -149,6 +193,10 @@ fn a_worker_shows_what_it_can_be_called_for() {
     ] {
         assert!(lines.contains(line), "{line:?} in\n{lines}");
     }
+    assert_eq!(cluster.taskq(&["worker", "show"]).ok().out().lines().next(), lines.lines().next());
+    assert_eq!(cluster.taskq(&["worker", "show", "--json"]).ok().json()["workers"][0]["name"], name);
+    let row = cluster.taskq(&["worker", "ls"]).ok().out();
+    assert!(row.contains("about async.deaf") && row.contains("functions more"), "{row}");
     // A call that hears nothing keeps its slot after its end, and that is told.
     cluster.taskq(&["call", "deaf", "30000", "--timeout", "100ms", "--kill-grace", "100ms"]).code(124);
     wait::holds("a busy slot is told", || {

@@ -296,3 +296,21 @@ fn values_survive_the_coordinator_and_are_left_out_where_nobody_asked() {
     assert_eq!(values(false), ["", ""]);
     wait::holds("the job has ended", || api.ended(id).state == pb::State::Succeeded as i32);
 }
+
+#[test]
+fn a_value_that_should_be_json_and_is_not_is_printed_as_it_is_and_no_success() {
+    let (cluster, api, access) = coordinator();
+    let id = api.submit_one(spec::call("f", "null"));
+    api.block_on(async {
+        let functions = [("f", Runtime::Threads)];
+        let (mut worker, _) = FakeWorker::greet(&access, hello("careless", &functions)).await.expect("join");
+        let keys = worker.assigned().await.expect("the call");
+        assert!(worker.report(&keys, &completed("{a: 1}")).await);
+        worker.settled().await.expect("confirmed");
+    });
+    let said = format!("the value of task {id}.0 should be JSON and is not");
+    let result = cluster.taskq(&["result", &id.to_string()]).code(1).says(&[&said]);
+    assert_eq!(result.stdout, b"{a: 1}\n");
+    let row = &cluster.taskq(&["result", &id.to_string(), "--json"]).code(1).json()["results"][0];
+    assert_eq!((&row["value"], &row["state"]), (&"{a: 1}".into(), &"succeeded".into()));
+}

@@ -12,7 +12,7 @@ fn a_job_is_submitted_run_and_answered() {
     cluster.worker(1);
     cluster.taskq(&["wait", &id]).code(4);
 
-    let result = cluster.taskq(&["result", &id]);
+    let result = cluster.taskq(&["result", &id]).code(4);
     assert_eq!(result.out(), "out", "{result}");
     let logs = cluster.taskq(&["logs", &id]).ok();
     assert!(logs.out().contains("out"), "{logs}");

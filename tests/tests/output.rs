@@ -110,7 +110,7 @@ fn a_full_disk_costs_output_before_anything_else() {
     assert!(run.stdout.len() > 32 * MIB, "{} bytes", run.stdout.len());
     // The rest of the store goes on.
     let id = cluster.taskq(&["submit", "--wait", "--", "sh", "-c", "echo small; exit 7"]).code(7).out();
-    assert_eq!(cluster.taskq(&["result", &id]).ok().out(), "small");
+    assert_eq!(cluster.taskq(&["result", &id]).code(7).out(), "small");
 }
 
 /// So many that a reading that is not linear takes many minutes.
@@ -122,7 +122,7 @@ fn results_of_many_tasks_come_in_order_and_in_time() {
     let api = cluster.api();
     let id = ended_array(&cluster, &api);
     let within = Duration::from_secs(20);
-    let run = cluster.cli(&["result", &id]).start().end_within(within).ok();
+    let run = cluster.cli(&["result", &id]).start().end_within(within).code(1);
     let expected: String = (0..MANY).map(|index| format!("{index}\n")).collect();
     assert!(run.stdout == expected.as_bytes(), "in the order of the tasks");
     assert!(run.stderr.lines().count() <= 12, "a few notes and their number: {}", run.stderr);
@@ -130,20 +130,20 @@ fn results_of_many_tasks_come_in_order_and_in_time() {
     let run = run.says(&["exit 1", &format!("{} more tasks", failed - 10), &format!("taskq tasks {id}")]);
     println!("{MANY} results in {:?}", run.wall);
 
-    let run = cluster.cli(&["result", &id, "-o", "jsonl"]).start().end_within(within).ok();
+    let run = cluster.cli(&["result", &id, "-o", "jsonl"]).start().end_within(within).code(1);
     let text = String::from_utf8(run.stdout).unwrap();
     let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), MANY as usize);
     assert!(
         rows.iter().zip(0..).all(|(row, index)| row["index"] == index && row["schema"] == "taskq.v1.result")
     );
-    let document = cluster.cli(&["result", &id, "--json"]).start().end_within(within).ok().json();
+    let document = cluster.cli(&["result", &id, "--json"]).start().end_within(within).code(1).json();
     assert_eq!(document["schema"], "taskq.v1.results");
     let results = document["results"].as_array().unwrap();
     assert!(results.iter().zip(0..MANY).all(|(row, index)| row["stdout"] == format!("{index}\n")));
 
     // A few of them, and the output of one among its thousands of neighbours.
-    let some = cluster.taskq(&["result", &format!("{id}.7,19000-19002")]).ok();
+    let some = cluster.taskq(&["result", &format!("{id}.7,19000-19002")]).code(1);
     assert_eq!(some.out(), "7\n19000\n19001\n19002");
     assert_eq!(cluster.taskq(&["logs", &format!("{id}.19001"), "--no-prefix"]).ok().out(), "19001");
     cluster.taskq(&["result", &format!("{id}.{MANY}")]).code(3);

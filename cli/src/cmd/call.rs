@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use taskq_client::model::{Job, Outcome, State, VALUE_BYTES};
-use taskq_client::{CallError, Client, JobBuilder};
+use taskq_client::{CallError, Client, Ending, JobBuilder};
 
 use crate::attach::{self, Attach, Stay};
 use crate::context::Context;
@@ -100,6 +100,9 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
     }
     let call = args.job.apply(args.call()?)?;
     call.check()?;
+    if !args.detach {
+        context.refuse_local_calls(&args.function)?;
+    }
     let client = context.client().await?;
     if args.detach {
         let id = client.submit(call).await?.id().0;
@@ -126,16 +129,32 @@ async fn ended(context: &Context, client: &Client, job: &Job) -> anyhow::Result<
     let exit = exit::of_task(&task);
     let call = job.spec.clone().unwrap_or_default().call.unwrap_or_default();
     if task.state() != State::Succeeded {
-        let failed = CallError::of(task, &call).to_string();
-        let failed: Vec<_> = failed.lines().map(text::visible).collect();
-        context.say(&format!("{} {}", context.screen.symbols.cross(), failed.join("\n")));
+        let failed = CallError::of(task, &call);
+        let words = failed.to_string();
+        let words: Vec<_> = words.lines().map(text::visible).collect();
+        context.say(&format!("{} {}", context.screen.symbols.cross(), words.join("\n")));
+        if let Some(hint) = as_it_is(&failed, &call.codec) {
+            context.say(hint);
+        }
         return Ok(exit);
     }
     let value = client.value(task.outcome.as_ref().unwrap_or(&Outcome::default())).await?;
     let mut out = Out::new();
     let written = out.bytes(&value::printed(&call.codec, &value)).and_then(|()| out.flush());
     written.map_err(|cause| output::stdout_failed(&cause))?;
+    // A function that does not keep its word has failed, whatever it says.
+    if let Some(problem) = value::problem(&call.codec, &task, &value) {
+        context.say(&format!("{} {problem}", context.screen.symbols.cross()));
+        return Ok(Exit::TasksFailed);
+    }
     Ok(exit)
+}
+
+/// For a function that reads numbers, lists, ..., and was given bytes or text as they are.
+fn as_it_is(failed: &CallError, codec: &str) -> Option<&'static str> {
+    let of_type = failed.ended == Ending::Argument && failed.message.contains("invalid type");
+    (of_type && codec == "raw")
+        .then_some("  it was called with --text or --raw; give the argument as JSON instead")
 }
 
 #[derive(Serialize)]

@@ -9,9 +9,10 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::select::Typed;
+use crate::view::ProgressView;
 use crate::{text, verdict};
 
-/// Tasks that wait for their next attempt, of which so many are told one by one.
+/// Tasks that run or wait for their next attempt, of which so many are told one by one.
 const TOLD: usize = 5;
 
 /// Say why a job or task is not running, and what to do about it; or how it ended
@@ -33,8 +34,18 @@ struct Explained {
     end: Option<End>,
     /// The last attempts of what waits to be tried again.
     failures: Vec<FailureView>,
+    /// Of what runs, where and how far it is.
+    running: Vec<RunningView>,
     /// It was cancelled, and something of it still runs.
     cancelling: bool,
+}
+
+#[derive(Serialize)]
+struct RunningView {
+    task: u32,
+    attempt: u32,
+    worker: String,
+    progress: Option<ProgressView>,
 }
 
 #[derive(Serialize)]
@@ -88,6 +99,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             .map(|reason| ReasonView { code: reason.code, text: reason.text, fix: reason.fix })
             .collect(),
         end: if is_terminal(state) { Some(end(&client, &job, task).await?) } else { None },
+        running: if is_terminal(state) { vec![] } else { running(&client, &job, task).await? },
         failures: if is_terminal(state) { vec![] } else { failures(&client, &job, task).await? },
     };
     output::one(&context.screen, "taskq.v1.explanation", &explained, &lines(&explained, context))?;
@@ -118,6 +130,21 @@ async fn end(client: &Client, job: &Job, index: Option<u32>) -> anyhow::Result<E
     }
     let ago_ms = UnixMs::now().since(UnixMs(ended_unix_ms));
     Ok(End { how, ended_unix_ms, ago_ms, steps })
+}
+
+/// Where what runs is, and what it says of itself.
+async fn running(client: &Client, job: &Job, index: Option<u32>) -> anyhow::Result<Vec<RunningView>> {
+    if job.counts.is_none_or(|counts| counts.running == 0) {
+        return Ok(vec![]);
+    }
+    let running = tasks(client, JobId(job.id), index, vec![State::Running]).await?;
+    let view = |task: Task| RunningView {
+        task: task.index,
+        attempt: task.attempt,
+        worker: task.worker,
+        progress: task.progress.as_ref().map(ProgressView::from),
+    };
+    Ok(running.into_iter().map(view).collect())
 }
 
 /// How the attempts failed after which the next one is waited for.
@@ -169,9 +196,15 @@ fn lines(explained: &Explained, context: &Context) -> Vec<String> {
         let (state, ago) = (explained.state, text::duration(end.ago_ms));
         return vec![format!("{what} has ended: {state}{how}, {ago} ago"), format!("  {}", end.steps)];
     }
+    let running = explained.running.iter().map(|running| {
+        let RunningView { task, attempt, worker, progress } = running;
+        let progress = progress.as_ref().map(|progress| format!(": {}", text::visible(&progress.words())));
+        let (job, worker, progress) = (explained.job, text::visible(worker), progress.unwrap_or_default());
+        format!("  task {job}.{task} runs on {worker} (attempt {attempt}){progress}")
+    });
     let mut lines = match (explained.reasons.is_empty(), explained.failures.is_empty()) {
-        (true, true) if explained.cancelling => return vec![format!("{what} {is}")],
-        (true, true) => return vec![format!("{what} {is}; nothing stands in its way")],
+        (true, true) if explained.cancelling => vec![format!("{what} {is}")],
+        (true, true) => vec![format!("{what} {is}; nothing stands in its way")],
         (true, false) => vec![format!("{what} {is}")],
         (false, _) => vec![format!("{what} {is}. Reasons (all that apply):")],
     };
@@ -184,6 +217,7 @@ fn lines(explained: &Explained, context: &Context) -> Vec<String> {
             text::visible(&reason.text)
         ));
     }
+    lines.extend(running);
     for FailureView { task, attempt, most_attempts, how } in &explained.failures {
         let job = explained.job;
         lines.push(format!(

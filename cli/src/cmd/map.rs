@@ -36,7 +36,9 @@ mod write;
 ///
 /// With --call, a function that workers offer is called with each element, and what it returns is printed, a line of
 /// JSON each; what it prints itself goes to standard error. Elements are then the lines of --jsonl, any JSON; the records
-/// of --csv as objects; and values and lines, which are JSON if they can be read as such, and else text.
+/// of --csv as objects; and values and lines, which are JSON if they can be read as such, and else text. An element whose
+/// call failed has no line here, only a message: to tell which line belongs to which element, `taskq result last -o jsonl`
+/// has index, state and value of each.
 ///
 /// Ctrl-C cancels what has not ended; a second one does not wait for the end of what runs.
 #[derive(clap::Args, Debug)]
@@ -102,6 +104,9 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
     }
     misplaced::check(&context.typed, &args.template)?;
     args.job.keep_all_output();
+    if let Some(function) = args.call.as_deref().filter(|_| !args.dry_run) {
+        context.refuse_local_calls(function)?;
+    }
     let flags = Flags { job: &args.job, many: &args.many, sources: &args.sources };
     let (template, trailing) = sources::split(args.template.clone())?;
     let plan = match &args.call {
@@ -161,6 +166,7 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> anyhow::Result<Exi
         progress: Progress::new(args.progress, &context.screen, id.to_string()),
         joblog,
         calls: args.call.is_some(),
+        broken: false,
         holes: Holes::new(if args.call.is_some() { &[] } else { &[Stream::Stdout] }),
     };
     let Ended { exit, job } =

@@ -20,7 +20,9 @@ mod printer;
     taskq result 42 > out.bin\n  \
     taskq result 42.7\n  \
     taskq result last --wait --json\n\n\
-    Exit codes: 0 printed whole, 3 no such job, 5 not ended yet, 74 the output was not kept\n\
+    Exit codes: of one task its own, as `taskq wait` has it: 0 it succeeded, of a call 1 it has no value,\n\
+    6 cancelled, 124 timeout; of many 0 all succeeded, 1 some failed, 6 some were cancelled. All is printed\n\
+    whatever the code. Before anything is printed: 3 no such job, 5 not ended yet. 74 the output was not kept\n\
     whole (see --output-limit of submit) or could not be written. All codes: taskq --help")]
 pub(crate) struct Args {
     /// Jobs and tasks, which count from 0: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Jobs and tasks, which count from 0: 42, 42.7, 42.1-5,9, last, last~1, or - to read them from standard input
     #[arg(value_name = "SELECTOR", required = true)]
     selectors: Vec<Typed>,
-    /// Stop waiting after this time
+    /// Stop waiting after this time, such as 10s or 1m30s; a bare number counts seconds
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     timeout: Option<Duration>,
     #[command(flatten)]

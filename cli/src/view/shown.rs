@@ -23,9 +23,10 @@ impl Shown {
     /// A whole job. If it has one task only, that task as well.
     pub(crate) async fn job(&mut self, client: &Client, job: Job) -> anyhow::Result<()> {
         let (id, one_task) = (JobId(job.id), job.counts.is_some_and(|counts| counts.total == 1));
+        let codec = codec_of(&job);
         self.jobs.push(JobView::new(job, UnixMs::now()));
         match one_task {
-            true => self.tasks(client, id, vec![]).await,
+            true => self.add(client, id, vec![], codec.as_deref()).await,
             false => Ok(()),
         }
     }
@@ -37,10 +38,25 @@ impl Shown {
         job: JobId,
         indices: Vec<Span>,
     ) -> anyhow::Result<()> {
+        let codec = codec_of(&client.get(job).await?);
+        self.add(client, job, indices, codec.as_deref()).await
+    }
+
+    async fn add(
+        &mut self,
+        client: &Client,
+        job: JobId,
+        indices: Vec<Span>,
+        codec: Option<&str>,
+    ) -> anyhow::Result<()> {
         let query = TaskQuery { indices, with_history: true, ..TaskQuery::default() };
         let mut tasks = client.list_tasks(job, query);
         while let Some(task) = tasks.next().await {
-            self.tasks.push(TaskView::new(&task?));
+            let view = TaskView::new(&task?);
+            self.tasks.push(match codec {
+                Some(codec) => view.in_codec(codec),
+                None => view,
+            });
         }
         Ok(())
     }
@@ -79,4 +95,9 @@ impl Shown {
         self.tasks.iter().try_for_each(|task| out.record(TaskView::SCHEMA, task))?;
         out.flush()
     }
+}
+
+/// What the values of its calls are written in, if it makes calls.
+fn codec_of(job: &Job) -> Option<String> {
+    Some(job.spec.as_ref()?.call.as_ref()?.codec.clone())
 }

@@ -6,6 +6,7 @@ use taskq_client::model::{Failure, Outcome, Progress, Task, failure, outcome, st
 use super::some_time;
 use crate::output::{self, Column, Out, View};
 use crate::text;
+use crate::value::Value;
 
 /// How an attempt ended.
 #[derive(Serialize)]
@@ -30,6 +31,9 @@ pub(crate) struct OutcomeView {
     value_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<FailureView>,
+    /// The error itself, as it is written.
+    #[serde(skip)]
+    thrown: Vec<u8>,
     #[serde(skip)]
     took: Option<String>,
 }
@@ -70,6 +74,7 @@ impl From<&Outcome> for OutcomeView {
             stderr_bytes: outcome.stderr_bytes,
             value_bytes: (kind == Kind::Completed).then(|| value_bytes(outcome)),
             failure: outcome.failure.as_ref().map(FailureView::from),
+            thrown: outcome.failure.as_ref().map(|failure| failure.value.to_vec()).unwrap_or_default(),
             took: took(outcome),
         }
     }
@@ -89,6 +94,9 @@ struct FailureView {
     chain: Vec<String>,
     place: String,
     fatal: bool,
+    /// The error itself, if the function gave it; told where the codec is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
 }
 
 impl From<&Failure> for FailureView {
@@ -107,6 +115,7 @@ impl From<&Failure> for FailureView {
             chain: failure.chain.clone(),
             place: failure.place.clone(),
             fatal: failure.fatal,
+            value: None,
         }
     }
 }
@@ -131,6 +140,9 @@ impl FailureView {
         }
         if !self.place.is_empty() {
             add("at", &self.place);
+        }
+        if let Some(Value::Json(value)) = &self.value {
+            add("value:", value.get());
         }
         if self.fatal {
             add("fatal:", "it is not tried again, whatever attempts are left");
@@ -172,6 +184,14 @@ pub(crate) fn took(outcome: &Outcome) -> Option<String> {
 }
 
 impl OutcomeView {
+    /// Of a call, in whose codec an error travels that travels whole.
+    pub(crate) fn in_codec(mut self, codec: &str) -> OutcomeView {
+        if let Some(failure) = self.failure.as_mut().filter(|_| !self.thrown.is_empty()) {
+            failure.value = Some(Value::new(codec, &self.thrown));
+        }
+        self
+    }
+
     fn took(&self) -> &str {
         self.took.as_deref().unwrap_or("-")
     }
@@ -231,6 +251,13 @@ impl TaskView {
                 (None, None) => String::new(),
             },
         }
+    }
+
+    /// Of a call, in whose codec errors travel that travel whole.
+    pub(crate) fn in_codec(mut self, codec: &str) -> TaskView {
+        self.outcome = self.outcome.map(|outcome| outcome.in_codec(codec));
+        self.earlier = self.earlier.into_iter().map(|outcome| outcome.in_codec(codec)).collect();
+        self
     }
 
     /// One line of JSON, now.

@@ -9,6 +9,9 @@ use taskq_client::model::{Function, Worker, worker};
 use crate::output::{Column, View};
 use crate::text;
 
+/// How many functions a row names; the rest is told by `taskq worker show`.
+const NAMED: usize = 12;
+
 /// A worker, as in `taskq worker ls`.
 #[derive(Serialize)]
 pub(crate) struct WorkerView {
@@ -79,10 +82,21 @@ impl From<Worker> for WorkerView {
 }
 
 impl WorkerView {
-    fn offers(&self) -> String {
+    /// Resources and labels.
+    fn offers(&self) -> Vec<String> {
         let resources = self.resources.iter().map(|(name, count)| format!("{name}={count}"));
         let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
-        resources.chain(labels).collect::<Vec<_>>().join(" ")
+        resources.chain(labels).collect()
+    }
+
+    /// And the functions, as far as they fit into a row.
+    fn all_offers(&self) -> String {
+        let mut offers = self.offers();
+        offers.extend(self.functions.iter().take(NAMED).map(|function| function.name.clone()));
+        if self.functions.len() > NAMED {
+            offers.push(format!("and {} functions more", self.functions.len() - NAMED));
+        }
+        offers.join(" ")
     }
 
     /// The functions, by what runs them.
@@ -112,7 +126,10 @@ impl WorkerView {
             slots.push_str(&format!("; {} still busy with calls that were stopped", self.busy));
         }
         add("slots", slots);
-        add("offers", self.offers());
+        let offers = self.offers();
+        if !offers.is_empty() {
+            add("offers", offers.join(" "));
+        }
         add("last seen", format!("{} ago", text::duration(self.last_seen_ms_ago)));
         for (runtime, functions) in self.by_runtime() {
             add(runtime, functions.join(" "));
@@ -120,7 +137,9 @@ impl WorkerView {
         if !self.commands {
             add("commands", "none: it runs functions only".to_owned());
         }
-        add("tasks", self.tasks.join(" "));
+        if !self.tasks.is_empty() {
+            add("tasks", self.tasks.join(" "));
+        }
         lines
     }
 }
@@ -147,11 +166,33 @@ impl View for WorkerView {
             self.waiting.to_string(),
             self.host.clone(),
             text::age(self.last_seen_ms_ago),
-            self.offers(),
+            self.all_offers(),
         ]
     }
 
     fn id(&self) -> String {
         self.name.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_names_a_few_functions_and_an_empty_line_is_left_out() {
+        let function = |n: usize| Function { name: format!("f{n}"), ..Function::default() };
+        let worker = |count| {
+            let named = [("gpu".to_owned(), 1)].into();
+            let functions = (0..count).map(function).collect();
+            WorkerView::from(Worker { named, functions, ..Worker::default() })
+        };
+        assert_eq!(worker(2).all_offers(), "gpu=1 f0 f1");
+        assert!(worker(NAMED + 3).all_offers().ends_with(" f11 and 3 functions more"));
+        let lines = worker(2).lines().join("\n");
+        assert!(lines.contains("  offers     gpu=1\n") && lines.contains("  threads    f0 f1"), "{lines}");
+        assert!(!lines.contains("  tasks"), "{lines}");
+        let none = WorkerView::from(Worker::default()).lines().join("\n");
+        assert!(!none.contains("  offers"), "{none}");
     }
 }

@@ -112,7 +112,7 @@ async fn an_error_comes_back_with_its_type_chain_and_place() {
     assert_eq!((error.kind(), error.kind().exit_code()), (Kind::Failed, 1));
     let text = error.to_string();
     let expected = "reach returned an error: no route (my::Error)\n  caused by: the disk\n  caused by: the cable\n  \
-                    at src/f.rs:7:9\n  job 1, task 0, attempt 2, worker w1; its output: taskq logs 1.0";
+                    at src/f.rs:7:9\n  value: {\"code\": 7}\n  job 1, task 0, attempt 2, worker w1";
     assert_eq!(text, expected);
     let Error::Call(call) = error else { panic!("{text}") };
     assert_eq!((call.job, call.index, call.attempt, call.worker.as_str()), (JobId(1), 0, 2, "w1"));
@@ -124,15 +124,31 @@ async fn an_error_comes_back_with_its_type_chain_and_place() {
 
 #[tokio::test]
 async fn each_ending_is_told_apart() {
-    let by_cause = |cause: failure::Cause| {
-        let failure = Failure { cause: cause.into(), message: "m".into(), ..Default::default() };
+    let by_cause_saying = |cause: failure::Cause, message: &str| {
+        let failure = Failure { cause: cause.into(), message: message.into(), ..Default::default() };
         Outcome { failure: Some(failure), ..ended_as(outcome::Kind::Failed) }
     };
+    let by_cause = |cause| by_cause_saying(cause, "m");
     let cases = [
         (by_cause(failure::Cause::Panic), Ending::Panicked, "f panicked: m\n"),
         (by_cause(failure::Cause::Argument), Ending::Argument, "f could not read its argument: m\n"),
+        (
+            by_cause_saying(failure::Cause::Argument, "the argument of function f: expected u64"),
+            Ending::Argument,
+            "f could not read its argument: expected u64\n",
+        ),
         (by_cause(failure::Cause::Result), Ending::Unencodable, "f returned what cannot be written: m\n"),
-        (by_cause(failure::Cause::Function), Ending::NoFunction, "f could not be begun: m\n"),
+        (by_cause(failure::Cause::Function), Ending::NoFunction, "f failed: m\n"),
+        (
+            by_cause_saying(failure::Cause::Function, "f: its child process exited with code 0"),
+            Ending::NoFunction,
+            "f failed: its child process exited with code 0\n",
+        ),
+        (
+            Outcome { stderr_bytes: 1, ..by_cause(failure::Cause::Panic) },
+            Ending::Panicked,
+            "; its output: taskq logs ",
+        ),
         (
             Outcome { signal: 9, out_of_memory: true, ..ended_as(outcome::Kind::Signaled) },
             Ending::Killed { signal: 9, out_of_memory: true },
@@ -170,8 +186,8 @@ async fn a_value_of_another_type_says_what_was_expected() {
     let error = server.client().call::<Broken>("f", ()).await.unwrap_err();
     let Error::Call(call) = &error else { panic!("{error}") };
     assert!(matches!(&call.ended, Ending::Undecodable(mismatch) if mismatch.place == "code"), "{error}");
-    assert!(error.to_string().contains("f returned something else than was expected: expected "), "{error}");
-    assert!(error.to_string().contains("taskq show 1"), "{error}");
+    assert!(error.to_string().contains("f returned what cannot be read here: expected "), "{error}");
+    assert!(error.to_string().contains("taskq result 1.0"), "{error}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ fn number(argument: &[u8]) -> u64 {
 async fn apply_map_imap_and_starmap() {
     let world = World::doubling();
     let server = world.serve();
-    let pool = Pool::new(&server.client()).queue("fast").retries(1);
+    let pool = Pool::new(&server.client()).queue("fast").retries(1).max_parallel(4).max_fails(0);
     assert_eq!(pool.apply::<u64>("double", 4).await.unwrap(), 8);
     let handle = pool.apply_async::<u64>("double", 5).await.unwrap();
     assert_eq!(handle.await.unwrap(), 10);
@@ -22,6 +22,9 @@ async fn apply_map_imap_and_starmap() {
     assert!(doubled.into_iter().eq((0..1_000).map(|n| 2 * n)));
     assert_eq!((world.jobs(), world.arguments(3).len()), (3, 1_000), "a map is one job");
     assert_eq!((world.spec(3).queue.as_str(), world.spec(3).retry.unwrap().max_attempts), ("fast", 2));
+
+    let spec = world.spec(3);
+    assert_eq!((spec.max_parallel, spec.has_max_fails, spec.max_fails), (4, true, 0));
 
     let mut in_order = pool.imap::<u64>("double", 0..10).await.unwrap();
     for n in 0..10 {

@@ -56,6 +56,7 @@ pub(super) async fn run(args: &Args, path: &Path, context: &Context) -> anyhow::
             progress: Progress::new(args.progress, &context.screen, id.to_string()),
             joblog: Some(Writer::open(path, true)?),
             calls,
+            broken: false,
             holes: Holes::new(if calls { &[] } else { &[Stream::Stdout] }),
         };
         let Ended { exit, job } =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskq_client::model::{Job, State, Task, state_word};
+use taskq_client::model::{Job, Outcome, State, Task, state_word};
 use taskq_client::{Client, InOrder, JobHandle, Results, ResultsQuery};
 
 use super::write;
@@ -28,6 +28,8 @@ pub(super) struct Attached<'a> {
     pub(super) holes: Holes,
     /// The tasks are calls: their values are the data, and what they print goes to standard error.
     pub(super) calls: bool,
+    /// A value was not what it should be.
+    pub(super) broken: bool,
 }
 
 /// How a map ended.
@@ -108,7 +110,10 @@ impl Attached<'_> {
         let exit = match (interrupted, exit_zero) {
             (true, _) => Exit::Interrupted,
             (false, true) => Exit::Ok,
-            (false, false) => exit::of_jobs([&job]),
+            (false, false) => match exit::of_jobs([&job]) {
+                Exit::Ok if self.broken => Exit::TasksFailed,
+                exit => exit,
+            },
         };
         Ok(Ended { exit: self.holes.over(exit), job: Some(job) })
     }
@@ -142,9 +147,16 @@ impl Attached<'_> {
         self.progress.hide();
         let printed = match self.context.screen.format {
             Format::Json => Ok(()),
+            Format::Jsonl if self.calls => TaskView::new(task).in_codec("json").print_line(),
             Format::Jsonl => TaskView::new(task).print_line(),
             Format::Table | Format::Tsv | Format::Id if self.calls => {
-                write::value(self.client, &self.context.screen, task, &mut self.holes).await
+                let written = write::value(self.client, &self.context.screen, task, &mut self.holes).await;
+                written.map(|problem| {
+                    if let Some(problem) = problem {
+                        self.context.say(&format!("{} {problem}", self.context.screen.symbols.cross()));
+                        self.broken = true;
+                    }
+                })
             }
             Format::Table | Format::Tsv | Format::Id => {
                 write::output(self.client, &self.context.screen, task, &mut self.holes).await
@@ -159,6 +171,15 @@ impl Attached<'_> {
     }
 }
 
+/// The status of a process. Where none has left one, as of a call, it is the one that stands for how the task ended: what
+/// did not succeed has no line of zeros.
+fn exit_of(task: &Task, outcome: &Outcome) -> i32 {
+    if task.state() == State::Succeeded || outcome.exit_code != 0 || outcome.signal != 0 {
+        return outcome.exit_code;
+    }
+    exit::of_task(task).code().into()
+}
+
 fn line_of(task: &Task, command: String) -> Line {
     let outcome = task.outcome.clone().unwrap_or_default();
     let usage = outcome.usage.unwrap_or_default();
@@ -167,12 +188,36 @@ fn line_of(task: &Task, command: String) -> Line {
         host: if outcome.worker.is_empty() { task.worker.clone() } else { outcome.worker.clone() },
         start_s: outcome.started_unix_ms as f64 / 1_000.0,
         runtime_s: usage.wall_us as f64 / 1_000_000.0,
-        exit: outcome.exit_code,
+        exit: exit_of(task, &outcome),
         signal: outcome.signal,
         state: state_word(task.state()).to_owned(),
         attempt: task.attempt,
         job: task.job_id,
         peak_rss_bytes: usage.peak_rss_bytes,
         command,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taskq_client::model::outcome::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_call_without_a_value_has_a_status_in_the_job_log() {
+        let line = |state: State, kind: Kind, exit_code, signal| {
+            let outcome = Outcome { kind: kind.into(), exit_code, signal, ..Outcome::default() };
+            let task = Task { state: state.into(), outcome: Some(outcome), ..Task::default() };
+            let line = line_of(&task, "f(1)".into());
+            (line.exit, line.signal)
+        };
+        assert_eq!(line(State::Succeeded, Kind::Completed, 0, 0), (0, 0));
+        assert_eq!(line(State::Failed, Kind::Failed, 0, 0), (1, 0));
+        assert_eq!(line(State::Failed, Kind::Signaled, 0, 6), (0, 6));
+        assert_eq!(line(State::Failed, Kind::TimedOut, 0, 0), (124, 0));
+        assert_eq!(line(State::Failed, Kind::TimedOut, 0, 15), (0, 15));
+        assert_eq!(line(State::Cancelled, Kind::Cancelled, 0, 0), (6, 0));
+        assert_eq!(line(State::Failed, Kind::Exited, 3, 0), (3, 0));
     }
 }

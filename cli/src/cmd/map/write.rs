@@ -20,20 +20,22 @@ pub(super) async fn output(
     show(client, screen, task, holes, |stream| stream).await
 }
 
-/// What a call returned to standard output, as a line of JSON; what it printed to standard error, before that.
+/// What a call returned to standard output, as a line of JSON; what it printed to standard error, before that. What is
+/// wrong with the value, if it is no JSON.
 pub(super) async fn value(
     client: &Client,
     screen: &Screen,
     task: &Task,
     holes: &mut Holes,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<String>> {
     show(client, screen, task, holes, |_| Stream::Stderr).await?;
     let Some(outcome) = task.outcome.as_ref().filter(|outcome| outcome.kind() == Kind::Completed) else {
-        return Ok(());
+        return Ok(None);
     };
     let value = client.value(outcome).await?;
     captured::put(Stream::Stdout, &value::printed("json", &value))
-        .map_err(|cause| output::stdout_failed(&cause))
+        .map_err(|cause| output::stdout_failed(&cause))?;
+    Ok(value::problem("json", task, &value))
 }
 
 /// `place` says which of our streams takes what a task wrote to its own.

@@ -9,7 +9,7 @@ use taskq_client::model::{Outcome, State, Stream, Task, outcome, state_word};
 
 use crate::captured::{self, Bytes, Piece};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::holes::Holes;
 use crate::output::{self, Array, Format, Out};
 use crate::text;
@@ -33,6 +33,10 @@ pub(super) struct Printer<'a> {
     out: Out,
     array: Array,
     holes: Holes,
+    /// What the tasks so far make of this command's status; none before the first.
+    exit: Option<Exit>,
+    /// A value is not what it should be.
+    broken: bool,
     /// Tasks that did not succeed.
     unsuccessful: u64,
     /// Their states, by job.
@@ -47,7 +51,18 @@ impl<'a> Printer<'a> {
             (false, Stream::Stderr) => &[Stream::Stderr],
         };
         let (out, array, holes) = (Out::new(), Array::new(SCHEMA), Holes::new(data));
-        Printer { context, client, stream, out, array, holes, unsuccessful: 0, met: BTreeMap::new() }
+        Printer {
+            context,
+            client,
+            stream,
+            out,
+            array,
+            holes,
+            exit: None,
+            broken: false,
+            unsuccessful: 0,
+            met: BTreeMap::new(),
+        }
     }
 
     /// One ended task; `codec` is that of its value, if it is a call.
@@ -64,6 +79,7 @@ impl<'a> Printer<'a> {
             Format::Table | Format::Tsv | Format::Id => match (codec, self.stream) {
                 (Some(codec), Stream::Stdout) => {
                     if let Some(value) = self.value(task).await? {
+                        self.check(task, codec, &value);
                         let printed = value::printed(codec, &value);
                         self.out.bytes(&printed).map_err(|cause| output::stdout_failed(&cause))?;
                     }
@@ -71,6 +87,7 @@ impl<'a> Printer<'a> {
                 (Some(_), Stream::Stderr) | (None, _) => self.bytes(task).await?,
             },
         }
+        self.exit = Some(exit::with_one_more(self.exit, task));
         if task.state() != State::Succeeded {
             self.unsuccessful += 1;
             self.met.entry(task.job_id).or_default().insert(task.state());
@@ -83,7 +100,7 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// After the last one. Tasks that failed are no failure of this command; output that is not whole is one.
+    /// After the last one: the status of the one task or of all, and output that is not whole is never a success.
     pub(super) fn finish(mut self) -> anyhow::Result<Exit> {
         if self.context.screen.format == Format::Json {
             self.array.end(&mut self.out).map_err(|cause| output::stdout_failed(&cause))?;
@@ -94,7 +111,17 @@ impl<'a> Printer<'a> {
             let hint = verdict::states_hint(&self.met);
             self.context.say(&format!("taskq: {more} more tasks did not succeed   {hint}"));
         }
-        Ok(self.holes.over(Exit::Ok))
+        let exit = self.exit.unwrap_or(Exit::Ok);
+        let exit = if exit == Exit::Ok && self.broken { Exit::TasksFailed } else { exit };
+        Ok(self.holes.over(exit))
+    }
+
+    /// A function that does not keep its word has failed, whatever it says.
+    fn check(&mut self, task: &Task, codec: &str, value: &[u8]) {
+        if let Some(problem) = value::problem(codec, task, value) {
+            self.context.say(&format!("taskq: {problem}"));
+            self.broken = true;
+        }
     }
 
     /// What a call returned; `None` if it did not.
@@ -119,7 +146,10 @@ impl<'a> Printer<'a> {
 
     async fn row(&mut self, task: &Task, codec: Option<&str>) -> anyhow::Result<Row> {
         let value = match codec {
-            Some(codec) => self.value(task).await?.map(|value| Value::new(codec, &value)),
+            Some(codec) => self.value(task).await?.map(|value| {
+                self.check(task, codec, &value);
+                Value::new(codec, &value)
+            }),
             None => None,
         };
         let mut kept = Kept::default();
@@ -139,11 +169,15 @@ impl<'a> Printer<'a> {
             Ok(())
         };
         captured::read(self.client, task, &[Stream::Stdout, Stream::Stderr], take).await?;
+        let outcome = OutcomeView::from(task.outcome.as_ref().unwrap_or(&Outcome::default()));
         Ok(Row {
             job: task.job_id,
             index: task.index,
             state: state_word(task.state()),
-            outcome: OutcomeView::from(task.outcome.as_ref().unwrap_or(&Outcome::default())),
+            outcome: match codec {
+                Some(codec) => outcome.in_codec(codec),
+                None => outcome,
+            },
             value,
             stdout: kept.stdout.bytes.into(),
             stderr: kept.stderr.bytes.into(),
