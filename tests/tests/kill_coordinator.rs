@@ -16,7 +16,7 @@ const RETURN: Duration = Duration::from_secs(3);
 fn nothing_is_lost_and_nothing_runs_twice() {
     let mut seed = Seed::new("kill_coordinator");
     // Workers warn that they cannot reach the coordinator, which is what this test is about.
-    let mut cluster = Setup::new().tolerate("coordinator").tolerate("a value cannot be stored yet").start();
+    let mut cluster = Setup::new().tolerate("coordinator").tolerate("value cannot be stored yet").start();
     let ledger = Ledger::new(cluster.folder());
     let proxy = Proxy::to(&cluster.access().address);
     cluster.worker(4);

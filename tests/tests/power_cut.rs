@@ -113,7 +113,8 @@ impl UnderLoad {
             if seed.once_in(3) {
                 // Half of the values are too long for their outcomes.
                 let bytes = *seed.pick(&[7, 50_000]);
-                return vec![spec::call(seed.pick(&notes::FUNCTIONS), &notes::argument(None, 0, bytes))];
+                let function = *seed.pick(&notes::FUNCTIONS);
+                return vec![spec::call(function, &notes::argument(None, 0, bytes))];
             }
             let mut one = spec::command(&["echo", &"x".repeat(seed.number(1, 400) as usize)]);
             one.name = format!("job of {}", seed.number(0, 9));

@@ -66,6 +66,8 @@ fn main() -> ExitCode {
         .process("child.exit", |code: i32, _| -> Result<(), Failure> { std::process::exit(code) })
         .process("child.overflow", |(): (), _| Ok(deep(0)))
         .process("child.leak", leak)
+        .process("child.hungry", hungry)
+        .process("child.greedy", greedy)
         .process("child.pid", |(): (), _| Ok(std::process::id()))
         .process("child.starts", starts)
         .memory_limit(512 << 20)
@@ -164,14 +166,31 @@ fn about(_: (), context: &Context) -> Result<(u64, u32, u32, String, bool), Fail
 
 #[expect(unconditional_recursion, reason = "to overflow the stack")]
 fn deep(depth: u64) -> u64 {
+    // What the optimiser cannot see through, it cannot make a loop of.
     let frame = black_box([depth; 64]);
-    deep(depth + 1) + frame[usize::try_from(depth % 64).unwrap_or(0)]
+    black_box(deep(black_box(depth + 1))) + frame[usize::try_from(depth % 64).unwrap_or(0)]
 }
 
 fn leak(_: (), _: &Context) -> Result<(), Failure> {
     loop {
-        Box::leak(vec![1_u8; 1 << 20].into_boxed_slice());
+        // Nobody may find out that nobody reads it.
+        black_box(Box::leak(vec![1_u8; 1 << 20].into_boxed_slice()));
     }
+}
+
+/// Has so many MiB for a while.
+fn hungry(mib: usize, _: &Context) -> Result<(), Failure> {
+    drop(black_box(vec![1_u8; mib << 20]));
+    Ok(())
+}
+
+/// Wants more at once than it may have, after it has said a lot.
+fn greedy(lines: u32, _: &Context) -> Result<(), Failure> {
+    for line in 0..lines {
+        eprintln!("line {line}");
+    }
+    drop(black_box(vec![0_u8; 1 << 30]));
+    Ok(())
 }
 
 /// Leaves a process behind, and says which.

@@ -186,7 +186,7 @@ pub(crate) struct Fault {
 /// Whose fault it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The function returned an error.
+    /// The function returned an error, or its child left in peace without an answer.
     Error,
     /// It panicked.
     Panic,
@@ -194,7 +194,7 @@ pub(crate) enum Cause {
     Argument,
     /// What it returned could not be written, or is too long.
     Result,
-    /// There is no such function here, or no child process to run it.
+    /// There is no such function here.
     Function,
 }
 

@@ -20,7 +20,7 @@ const AHEAD: u32 = 128;
 const CALLS_AHEAD: u32 = 4_096;
 const WINDOW_MAX: u32 = 65_536;
 
-/// Takes tasks from a taskq coordinator and runs them on this machine.
+/// Takes tasks from a taskq coordinator and runs them on this machine: commands, and calls of functions.
 ///
 /// SIGTERM or SIGINT drains: nothing new is taken, what has not started is given back, what runs is finished; a
 /// second one stops what runs. Exit codes: 0 drained, 2 usage, 77 the token was refused, 78 configuration.

@@ -175,7 +175,8 @@ impl Context {
     }
 
     /// Says how far the call is: a fraction from 0 to 1, and a note for people, of which 1 KiB is kept. Callers see the
-    /// newest one, soon; it costs little to say it often.
+    /// newest one, soon; it costs little to say it often. A fraction below 0 is taken for 0, one above 1 for 1, and what is
+    /// no number or infinite for 0: this never fails.
     pub fn progress(&self, fraction: f64, note: &str) {
         let progress = Progress::new(fraction, note);
         match &self.0.voice {
@@ -184,13 +185,22 @@ impl Context {
         }
     }
 
-    /// The task's standard output.
+    /// The task's standard output, to [`Write`] to from any thread.
+    ///
+    /// Nothing needs to be flushed: what is written is the task's at once, in whole lines or not, and is shown live within
+    /// some 50 ms. (In a child process it goes through std's standard output, which holds back a line until it is complete;
+    /// that is flushed when the call ends, and by `flush`.) Each write stays in one piece; two threads that write at a time
+    /// do well to write whole lines. [`println!`](crate::println) is the shorter way, on the thread that runs the call.
+    ///
+    /// Std's `println!` finds its way here only from child processes. On threads and the event loop it goes to the worker's
+    /// own output, and the caller does not see it.
     #[must_use]
     pub fn stdout(&self) -> Output {
         Output { context: self.clone(), stream: Stream::Stdout }
     }
 
-    /// The task's standard error.
+    /// The task's standard error; as [`stdout`](Context::stdout), but never held back. This is also where lines of `tracing`
+    /// go, once the log is [started](crate::log::start).
     #[must_use]
     pub fn stderr(&self) -> Output {
         Output { context: self.clone(), stream: Stream::Stderr }

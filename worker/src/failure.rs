@@ -44,8 +44,9 @@ impl Failure {
         Failure { fault, encode: None }
     }
 
-    /// An error that travels whole: a caller that knows the type can have it back. With a codec that has no form for it,
-    /// only its words travel.
+    /// An error that travels whole: a caller that knows the type can have it back (`CallError::typed`). It is written in the
+    /// codec of the call. If that has no form for it, or the form is longer than 32 KiB, only type name, words, chain and
+    /// place travel, and the caller finds no typed error; the failure itself is the same.
     #[track_caller]
     #[must_use]
     pub fn typed<E: Error + Serialize + Send + Sync + 'static>(error: E) -> Failure {
@@ -199,6 +200,19 @@ mod tests {
         let packed = Failure::typed(empty()).into_fault(Codec::Msgpack).value;
         assert_eq!(Codec::Msgpack.decode::<(u8,)>(&packed), Ok((3,)));
         assert_eq!(Failure::typed(empty()).into_fault(Codec::Raw).value, "");
+    }
+
+    #[test]
+    fn a_typed_error_that_is_too_long_travels_in_words() {
+        #[derive(Debug, Serialize, thiserror::Error)]
+        #[error("too much")]
+        struct Long(String);
+        let fits = taskq_proto::INLINE_VALUE_BYTES - 2;
+        for (length, travels) in [(fits, fits + 2), (fits + 1, 0)] {
+            let fault = Failure::typed(Long("x".repeat(length))).into_fault(Codec::Json);
+            assert_eq!((fault.value.len(), fault.message.as_str()), (travels, "too much"));
+            assert!(fault.kind.ends_with("Long"), "{}", fault.kind);
+        }
     }
 
     #[test]

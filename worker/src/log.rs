@@ -49,7 +49,7 @@ impl Write for Line {
     }
 }
 
-/// Starts the log of a worker program: what `TASKQ_LOG` lets through, such as `info` (the default) or
+/// Starts the log of a worker program, as [`Worker::main`](crate::Worker::main) does: what `TASKQ_LOG` lets through, such as `info` (the default) or
 /// `debug,h2=warn`. A log that is there already stays.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_env("TASKQ_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

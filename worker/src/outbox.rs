@@ -57,7 +57,7 @@ impl Progress {
     /// The longest note, in bytes.
     const NOTE: usize = 1024;
 
-    /// Made to fit.
+    /// Made to fit: a number that is none is the beginning.
     pub(crate) fn new(fraction: f64, note: &str) -> Progress {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         let fits = note.len().min(Progress::NOTE);
@@ -227,6 +227,15 @@ mod tests {
 
     fn indices(batch: &[Report]) -> Vec<u32> {
         batch.iter().map(|report| report.key.index).collect()
+    }
+
+    #[test]
+    fn whatever_is_said_of_progress_fits() {
+        let fractions = [0.25, -1.0, 1.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let told = fractions.map(|fraction| Progress::new(fraction, "").fraction);
+        assert_eq!(told, [0.25, 0.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(Progress::new(0.0, &"ä".repeat(600)).note, "ä".repeat(512));
+        assert_eq!(Progress::new(0.0, &format!("x{}", "ä".repeat(600))).note.len(), 1023, "no half letters");
     }
 
     #[test]

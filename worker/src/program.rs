@@ -4,7 +4,7 @@ use std::future::{Future, pending};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use rustix::process::DumpableBehavior;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,22 +15,34 @@ use crate::config::{Args, Config, LogFormat};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::log;
-use crate::registry::{self, Function};
+use crate::registry::{self, Function, Kind};
 use crate::worker::{Error, Functions, run_functions};
 
 const NOT_AUTHORISED: u8 = 77;
 const CONFIGURATION: u8 = 78;
+/// What a program with functions is for.
+const OFFERS: &str =
+    "Offers functions to a taskq coordinator, and runs their calls on this machine; commands, too";
 
 /// A worker and its functions. Build it as the first thing that `main` does.
 ///
 /// A function takes one argument, anything that serde can read, and returns anything that serde can write. How both are
-/// written is said by each call: JSON, MessagePack, or bytes as they are.
+/// written is said by each call: JSON, MessagePack, or bytes as they are. Several arguments are a tuple, which is a list in
+/// JSON (`[3, 4]`); none is `()`, which is `null`. Argument and value are at most 256 MiB long, as they are written: a
+/// longer value fails the call, and is not tried again.
+///
+/// Which of the three kinds a function is, its call does not see; the [front page](crate) compares them. Whichever it is,
+/// a function that panics fails that attempt, with the panic's words and place; the task is tried again if its job has
+/// attempts left, and thread, event loop and child live on.
+///
+/// What a function prints is output of its task: from threads and the event loop by [`println!`](crate::println) of this
+/// crate or [`Context::stdout`], from children by whatever writes to standard output.
 ///
 /// ```no_run
 /// use taskq_worker::{Context, Failure, Worker};
 ///
 /// fn main() -> std::process::ExitCode {
-///     Worker::new().blocking("primes", primes).asynchronous("wait", wait).main()
+///     Worker::new().blocking("primes", primes).asynchronous("wait", wait).blocking("area", area).main()
 /// }
 ///
 /// fn primes(below: u64, context: &Context) -> Result<u64, Failure> {
@@ -45,6 +57,10 @@ const CONFIGURATION: u8 = 78;
 /// async fn wait(ms: u64, _: Context) -> Result<(), Failure> {
 ///     tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
 ///     Ok(())
+/// }
+///
+/// fn area((width, height): (u32, u32), _: &Context) -> Result<u32, Failure> {
+///     width.checked_mul(height).ok_or_else(|| Failure::new("larger than can be said").fatal())
 /// }
 /// ```
 #[must_use]
@@ -71,6 +87,10 @@ impl Worker {
 
     /// Registers a function that keeps its thread busy: it runs on one of as many threads as there are slots.
     ///
+    /// A panic is caught: it fails the attempt, which is tried again if the job has attempts left, and the thread lives on.
+    /// (With `panic = "abort"` it ends the worker, and all that it runs.) Std's `println!` goes to the worker's own output;
+    /// [`taskq_worker::println!`](crate::println) to the task's.
+    ///
     /// A thread cannot be killed: a call that is cancelled or too slow is told so by its context, and if it has not
     /// returned when the grace is over, its task has ended, and its slot is busy until it returns.
     ///
@@ -88,7 +108,15 @@ impl Worker {
         self.with(name, Function::Blocking(registry::blocking(function)))
     }
 
-    /// Registers a function that mostly waits: many calls share an event loop, as many as there are asynchronous slots.
+    /// Registers a function that mostly waits: many calls share an event loop, as many as there are asynchronous slots
+    /// (1,000, or as `--async-slots` says). The loop is a tokio runtime of its own, with a thread per core.
+    ///
+    /// What blocks or computes between two `await`s holds up such a thread, and every call that it could have served: hand
+    /// that to `tokio::task::spawn_blocking`, or make the function a [`blocking`](Worker::blocking) one.
+    ///
+    /// A panic is caught: it fails the attempt, which is tried again if the job has attempts left, and the loop lives on.
+    /// Std's `println!` goes to the worker's own output; [`taskq_worker::println!`](crate::println) to the task's, but not
+    /// from tasks that the function itself spawns: those write to a clone of its [`Context`].
     ///
     /// A call that is cancelled or too slow is told so by its context; if it has not returned when the grace is over, its
     /// future is dropped.
@@ -109,7 +137,12 @@ impl Worker {
     }
 
     /// Registers a function that may crash, leak, or never return: it runs in a child process, this program started again,
-    /// one call at a time. What it breaks is that child, which is replaced.
+    /// one call at a time. What it breaks is that child, which is replaced, and the attempt: it fails, with the signal or
+    /// exit code that ended the child, and is tried again if the job has attempts left. There are as many children as
+    /// slots, started before there are calls.
+    ///
+    /// A panic is caught and costs only the attempt; the child lives on, and so does all that earlier calls have left in
+    /// its memory. Whatever the function writes to standard output or error, by std's `println!` too, is the task's.
     ///
     /// A call that is cancelled or too slow is told so by its context; if it has not returned when the grace is over, its
     /// child is killed, with all that it has started.
@@ -148,7 +181,7 @@ impl Worker {
             log::start(LogFormat::Text);
             return child::serve(&self.functions.registry);
         }
-        let args = Args::parse();
+        let args = Args::from_arg_matches(&self.command().get_matches()).unwrap_or_else(|error| error.exit());
         log::start(args.log_format);
         match self.work(args) {
             Ok(()) => ExitCode::SUCCESS,
@@ -157,6 +190,27 @@ impl Worker {
                 ExitCode::from(exit_code(&error))
             }
         }
+    }
+
+    /// The command line, which says what functions there are.
+    fn command(&self) -> clap::Command {
+        let functions = &self.functions.registry;
+        let width = functions.kinds().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let line = |(name, kind)| match kind {
+            Kind::Blocking => format!("  {name:width$}  on a thread\n"),
+            Kind::Asynchronous => format!("  {name:width$}  on the event loop\n"),
+            Kind::Process => format!("  {name:width$}  in a child process\n"),
+        };
+        let lines: String = functions.kinds().map(line).collect();
+        let command = Args::command();
+        if lines.is_empty() {
+            return command;
+        }
+        let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+        let signals = long.split_once("\n\n").map_or("", |(_, signals)| signals);
+        command.about(OFFERS).long_about(format!("{OFFERS}.\n\n{signals}")).after_help(format!(
+            "Functions, and where their calls run:\n{lines}\nCall one: taskq call FUNCTION --json ARGUMENT"
+        ))
     }
 
     fn work(self, args: Args) -> anyhow::Result<()> {
@@ -235,5 +289,29 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::Child { .. },
         )
         | None => CONFIGURATION,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_the_functions() {
+        let worker = Worker::default()
+            .blocking("primes", |_: u64, _: &Context| Ok(0))
+            .asynchronous("f", |(): (), _| async { Ok(()) })
+            .process("fragile", |(): (), _: &Context| Ok(()));
+        let mut command = worker.command();
+        for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
+            assert!(help.contains("Offers functions"), "{help}");
+            let lines =
+                "  f        on the event loop\n  fragile  in a child process\n  primes   on a thread\n";
+            assert!(help.contains(lines), "{help}");
+        }
+        let long = command.render_long_help().to_string();
+        assert!(long.contains("SIGTERM or SIGINT drains") && long.contains("Exit codes: "), "{long}");
+        let plain = Worker::default().command().render_long_help().to_string();
+        assert!(!plain.contains("Offers functions") && plain.contains("Takes tasks"), "{plain}");
     }
 }

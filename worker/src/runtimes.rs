@@ -155,7 +155,7 @@ impl Runtimes {
             }
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(work);
-        Box::new(stop)
+        Box::new(Fetching(stop))
     }
 
     /// Takes leave of what has ended. A panic that is no function's goes on in the caller.
@@ -194,6 +194,19 @@ fn with_argument(task: Task, argument: Argument) -> Task {
         call.argument = argument;
     }
     Task { job: Arc::new(job), ..task }
+}
+
+/// An attempt whose argument is on its way, or came that way.
+struct Fetching(watch::Sender<Option<Stop>>);
+
+impl Attempt for Fetching {
+    fn stop(&self, why: Stop) {
+        self.0.stop(why);
+    }
+
+    fn fence(&self) {
+        self.0.stop(Stop::Stale);
+    }
 }
 
 /// An attempt whose end was told before it began.

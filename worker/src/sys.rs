@@ -2,10 +2,13 @@
 //! in the child, looking at children that ended, and taking signals as a file. All `unsafe` of the workspace
 //! is here and in the folder below.
 //!
-//! Everything in this file but [`watch`] is used by the spawner only, which is a process with one thread.
+//! Everything in this file but [`watch`] and [`spent`] is used by the spawner only, which is a process with one thread.
 //! That is what makes `CLONE_VM | CLONE_VFORK` sound: nobody else can hold a lock or touch memory while the
 //! child borrows it.
-#![expect(unsafe_code, reason = "clone, wait4, waitid, signalfd and signal masks have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "clone, wait4, waitid, getrusage, signalfd and signal masks have no safe wrapper"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
@@ -274,11 +277,43 @@ pub(crate) fn reap(pid: i32) -> Ended {
         while libc::wait4(pid, &mut status, 0, &mut usage) < 0 && errno() == libc::EINTR {}
         usage
     };
-    let micros = |t: libc::timeval| t.tv_sec.unsigned_abs() * 1_000_000 + t.tv_usec.unsigned_abs();
-    Ended {
-        status,
-        user_us: micros(usage.ru_utime),
-        system_us: micros(usage.ru_stime),
-        peak_rss_bytes: usage.ru_maxrss.unsigned_abs() * 1024,
+    let Spent { user_us, system_us, peak_rss_bytes } = Spent::of(&usage);
+    Ended { status, user_us, system_us, peak_rss_bytes }
+}
+
+/// What processes have used until now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub user_us: u64,
+    pub system_us: u64,
+    pub peak_rss_bytes: u64,
+}
+
+impl Spent {
+    fn of(usage: &libc::rusage) -> Spent {
+        let micros = |t: libc::timeval| t.tv_sec.unsigned_abs() * 1_000_000 + t.tv_usec.unsigned_abs();
+        Spent {
+            user_us: micros(usage.ru_utime),
+            system_us: micros(usage.ru_stime),
+            peak_rss_bytes: usage.ru_maxrss.unsigned_abs() * 1024,
+        }
+    }
+}
+
+/// The processor time of this process and of those it has waited for; the peak is its own.
+pub(crate) fn spent() -> Spent {
+    let usage = |whose| {
+        // SAFETY: the out-pointer is valid; an all-zero rusage is valid, and stays if the call fails.
+        unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            libc::getrusage(whose, &mut usage);
+            Spent::of(&usage)
+        }
+    };
+    let (own, others) = (usage(libc::RUSAGE_SELF), usage(libc::RUSAGE_CHILDREN));
+    Spent {
+        user_us: own.user_us + others.user_us,
+        system_us: own.system_us + others.system_us,
+        peak_rss_bytes: own.peak_rss_bytes,
     }
 }

@@ -116,7 +116,10 @@ pub(crate) async fn run_functions(
 ) -> Result<(), Error> {
     let dial = connect::Dial::new(&config.access).map_err(Error::Access)?.from_address(config.source_address);
     let blobs = Blobs::new(dial.channel(Duration::MAX));
-    let (mut worker, inbox) = Loop::start(config, functions, blobs).await?;
+    let mut drain = pin!(drain);
+    let Some((mut worker, inbox)) = Loop::start(config, functions, blobs, drain.as_mut()).await? else {
+        return Ok(());
+    };
     let result = worker.work(session::open(dial), inbox, drain, stop).await;
     // Children go first: nobody is to miss one when the spawner ends it.
     let shared = Arc::clone(&worker.shared);
@@ -198,7 +201,13 @@ impl fmt::Display for Drainer {
 }
 
 impl Loop {
-    async fn start(config: Config, functions: Functions, blobs: Blobs) -> Result<(Loop, Inbox), Error> {
+    /// None: it was told to end before it had begun.
+    async fn start(
+        config: Config,
+        functions: Functions,
+        blobs: Blobs,
+        drain: impl Future<Output = ()>,
+    ) -> Result<Option<(Loop, Inbox)>, Error> {
         // What a killed spawner leaves behind comes to us.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|errno| Error::Spawner(errno.into()))?;
@@ -224,12 +233,17 @@ impl Loop {
             memory: Memory::watch(),
             flusher: Flusher::default(),
         });
-        let (registry, runtimes) = match runtimes(&config, functions, &shared, &blobs).await {
-            Ok(started) => started,
-            Err(error) => {
+        let started = tokio::select! {
+            biased;
+            started = runtimes(&config, functions, &shared, &blobs) => started.map(Some),
+            () = drain => Ok(None),
+        };
+        let (registry, runtimes) = match started {
+            Ok(Some(started)) => started,
+            nothing @ (Ok(None) | Err(_)) => {
                 // It has nothing to mourn.
                 shared.spawner.farewell().await;
-                return Err(error);
+                return nothing.map(|_| None);
             }
         };
         let (values, stored) = Values::new();
@@ -258,7 +272,7 @@ impl Loop {
             leave_at: None,
             config,
         };
-        Ok((worker, Inbox { events, stored }))
+        Ok(Some((worker, Inbox { events, stored })))
     }
 
     async fn work(
@@ -319,13 +333,14 @@ impl Loop {
     fn is_done(&mut self) -> bool {
         self.runtimes.tend();
         take_leave(&mut self.uploads);
-        if self.phase == Phase::Working || !self.slots.is_empty() || !self.values.is_empty() {
+        if self.phase == Phase::Working {
             return false;
         }
-        if self.phase == Phase::Stopping && self.leave_at.is_none() {
+        // Nothing runs any more: what is left is to be told, and a value that cannot be stored does not hold it up.
+        if self.phase == Phase::Stopping && self.running.is_empty() && self.leave_at.is_none() {
             self.leave_at = Some(Instant::now() + LAST_REPORTS);
         }
-        self.outbox.is_settled()
+        self.slots.is_empty() && self.values.is_empty() && self.outbox.is_settled()
     }
 
     /// Leaves in good order, if there is anybody to tell.
@@ -373,6 +388,10 @@ async fn foreign(
     let unusable = |why| Error::Child { command: command.clone(), why };
     let argv = ["/bin/sh", "-c", command].map(|word| word.as_bytes().to_vec()).to_vec();
     let program = ChildProgram { argv, memory_bytes };
+    info!(
+        "waiting until the program {command:?} of --child says which functions it has, for {:?} at most",
+        Children::PATIENCE
+    );
     for function in Children::functions(shared, &program).await.map_err(unusable)? {
         registry.try_add(&function, Function::Foreign).map_err(unusable)?;
     }

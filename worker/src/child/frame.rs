@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{Cause, Fault};
+use crate::attempt::{Cause, Fault, Usage};
 use crate::context::Why;
 
 /// The version that this file speaks.
@@ -79,7 +79,11 @@ pub(crate) enum Up {
         note: String,
     },
     /// The body is the value.
-    Completed { id: u64 },
+    Completed {
+        id: u64,
+        #[serde(flatten)]
+        used: Used,
+    },
     /// The body is the error itself in the call's codec, or empty.
     Failed {
         id: u64,
@@ -93,9 +97,22 @@ pub(crate) enum Up {
         place: String,
         #[serde(default)]
         fatal: bool,
+        #[serde(flatten)]
+        used: Used,
     },
     #[serde(other)]
     Unknown,
+}
+
+/// What a call used, as far as its child knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Used {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_rss_bytes: Option<u64>,
 }
 
 /// [`Why`], for the wire.
@@ -143,7 +160,7 @@ impl From<Reason> for Why {
 
 impl Up {
     /// A fault without the error itself, which is the body.
-    pub(crate) fn failed(id: u64, fault: Fault) -> (Up, Bytes) {
+    pub(crate) fn failed(id: u64, fault: Fault, used: Used) -> (Up, Bytes) {
         let Fault { cause, kind, message, chain, place, fatal, value } = fault;
         let cause = match cause {
             Cause::Error => Blame::Error,
@@ -152,7 +169,19 @@ impl Up {
             Cause::Result => Blame::Result,
             Cause::Function => Blame::Function,
         };
-        (Up::Failed { id, cause, kind, message, chain, place, fatal }, value)
+        (Up::Failed { id, cause, kind, message, chain, place, fatal, used }, value)
+    }
+}
+
+impl From<Used> for Usage {
+    fn from(used: Used) -> Usage {
+        let Used { user_us, system_us, peak_rss_bytes } = used;
+        Usage {
+            wall_us: 0,
+            user_us: user_us.unwrap_or(0),
+            system_us: system_us.unwrap_or(0),
+            peak_rss_bytes: peak_rss_bytes.unwrap_or(0),
+        }
     }
 }
 
@@ -224,7 +253,7 @@ mod tests {
     fn frames_come_back_whatever_the_pieces() {
         let frames = [
             (Up::Hello { protocol: 1, functions: vec!["f".into()], language: "rust".into() }, &b""[..]),
-            (Up::Completed { id: 7 }, b"\0\xff"),
+            (Up::Completed { id: 7, used: Used { user_us: Some(9), ..Used::default() } }, b"\0\xff"),
             (Up::Progress { id: 7, fraction: 0.5, note: "ä".into() }, b""),
         ];
         let all: Vec<u8> = frames.iter().flat_map(|(header, body)| framed(header, body)).collect();
@@ -249,7 +278,12 @@ mod tests {
             text(&head(&cancel, b"")),
             r#"{"frame":"cancel","id":3,"why":"timed_out","grace_ms":1000}"#
         );
-        let (failed, _) = Up::failed(3, *Fault::new(Cause::Panic, "no").of("E"));
+        let used = Used { user_us: Some(1), system_us: Some(2), peak_rss_bytes: Some(3) };
+        assert_eq!(
+            text(&head(&Up::Completed { id: 3, used }, b"")),
+            r#"{"frame":"completed","id":3,"user_us":1,"system_us":2,"peak_rss_bytes":3}"#
+        );
+        let (failed, _) = Up::failed(3, *Fault::new(Cause::Panic, "no").of("E"), Used::default());
         assert_eq!(
             text(&head(&failed, b"")),
             r#"{"frame":"failed","id":3,"cause":"panic","type":"E","message":"no","chain":[],"place":"","fatal":false}"#

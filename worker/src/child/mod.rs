@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `frame.rs` | what both say, and how it is written; `docs/CHILD_PROTOCOL.md` |
 //! | `serve.rs` | the loop: calls in, answers out |
+//! | `meter.rs` | what a call used |
 //! | `upward.rs` | the child's mouth |
 //!
-//! The worker's side is `runtime/children.rs`.
+//! The worker's side is the folder `runtime/children/`.
 
 pub(crate) mod frame;
+mod meter;
 mod serve;
 mod upward;
 

@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 
 use super::frame::{Down, Incoming, Limits, PROTOCOL, Up};
+use super::meter::Meter;
 use super::upward::{Line, Upward};
 use crate::attempt::{Cause, Epoch, Fault, JobId, Key};
 use crate::context::{About, Context, Signal, Voice, Why};
@@ -63,8 +64,9 @@ fn try_serve(registry: &Registry) -> io::Result<()> {
     let teller = Arc::clone(&line);
     thread::Builder::new().name("taskq-progress".to_owned()).spawn(move || teller.tell_progress())?;
     let listener = thread::Builder::new().name("taskq-listen".to_owned()).spawn(move || ear.listen())?;
+    let mut meter = Meter::new();
     for work in inbox {
-        answer(registry, &line, &work)?;
+        answer(registry, &line, &work, &mut meter)?;
         // The next one may have come in since the answer.
         let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
         current.take_if(|(id, _)| *id == work.id);
@@ -84,8 +86,9 @@ fn runs(registry: &Registry, name: &str) -> bool {
     matches!(registry.get(name), Some(Function::Process(_)))
 }
 
-fn answer(registry: &Registry, line: &Line, work: &Work) -> io::Result<()> {
+fn answer(registry: &Registry, line: &Line, work: &Work, meter: &mut Meter) -> io::Result<()> {
     let Work { id, context, argument } = work;
+    meter.begin();
     let returned = match registry.get(context.function()) {
         Some(Function::Process(function)) => panics::call(context, || function(argument, context)),
         Some(Function::Blocking(_) | Function::Asynchronous(_) | Function::Foreign) | None => {
@@ -96,10 +99,11 @@ fn answer(registry: &Registry, line: &Line, work: &Work) -> io::Result<()> {
     let flushed = io::stdout()
         .flush()
         .map_err(|error| Fault::new(Cause::Result, format!("standard output could not be written: {error}")));
+    let used = meter.used();
     match flushed.and(returned) {
-        Ok(value) => line.say(&Up::Completed { id: *id }, &value),
+        Ok(value) => line.say(&Up::Completed { id: *id, used }, &value),
         Err(fault) => {
-            let (header, body) = Up::failed(*id, *fault);
+            let (header, body) = Up::failed(*id, *fault, used);
             line.say(&header, &body)
         }
     }

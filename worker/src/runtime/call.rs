@@ -154,6 +154,13 @@ pub(crate) fn refuse(shared: &Shared, task: &Task, fault: Box<Fault>) {
     end_unbegun(shared, task, end.outcome());
 }
 
+/// Ends a call that this worker cannot begin, which is no fault of the call: it costs no attempt.
+pub(super) fn reject(shared: &Shared, task: &Task, why: &str) {
+    let (worker, function) = (&shared.surroundings.worker, &task.call().expect("a call").function);
+    let message = format!("worker {worker}: {function}: {why}");
+    end_unbegun(shared, task, Outcome { how: How::Rejected, message, ..Outcome::default() });
+}
+
 /// Ends one that was stopped before it began.
 pub(crate) fn end_stopped(shared: &Shared, task: &Task, why: Stop) {
     let message = if why == Stop::Cancelled { String::new() } else { by_worker(&shared.surroundings.worker) };

@@ -27,6 +27,9 @@ pub(super) struct Pipe {
     source: Source,
     /// The last that was read, for those who wonder why its writer died.
     recent: VecDeque<u8>,
+    /// What to listen for, and which of it was heard: what tells a death may be long before the end of the stream.
+    words: &'static [&'static str],
+    heard: Vec<&'static str>,
     pub(super) capture: Capture,
 }
 
@@ -41,7 +44,23 @@ enum Source {
 impl Pipe {
     /// Nothing is read before [`watch`](Pipe::watch).
     pub(super) fn new(pipe: OwnedFd, limit: ByteCount) -> Pipe {
-        Pipe { source: Source::Ignored(pipe), recent: VecDeque::new(), capture: Capture::new(limit) }
+        Pipe {
+            source: Source::Ignored(pipe),
+            recent: VecDeque::new(),
+            words: &[],
+            heard: Vec::new(),
+            capture: Capture::new(limit),
+        }
+    }
+
+    /// Notices when one of these words is written, each of which is short.
+    pub(super) fn listen_for(&mut self, words: &'static [&'static str]) {
+        self.words = words;
+    }
+
+    /// Which of the words [to listen for](Pipe::listen_for) were written for the task that is read now.
+    pub(super) fn heard(&self) -> &[&'static str] {
+        &self.heard
     }
 
     pub(super) fn watch(&mut self) {
@@ -109,8 +128,22 @@ impl Pipe {
 
     fn push(&mut self, data: &[u8]) {
         self.capture.push(data);
+        self.listen(data);
         self.recent.extend(&data[data.len().saturating_sub(RECENT)..]);
         self.recent.drain(..self.recent.len().saturating_sub(RECENT));
+    }
+
+    fn listen(&mut self, data: &[u8]) {
+        let Some(longest) = self.words.iter().map(|word| word.len()).max() else { return };
+        // A word may have come in two pieces.
+        let before = self.recent.len().saturating_sub(longest - 1);
+        let text: Vec<u8> = self.recent.range(before..).chain(data).copied().collect();
+        let text = String::from_utf8_lossy(&text);
+        for word in self.words {
+            if !self.heard.contains(word) && text.contains(word) {
+                self.heard.push(word);
+            }
+        }
     }
 
     /// The end of what was read until now.
@@ -123,6 +156,7 @@ impl Pipe {
     pub(super) fn begin(&mut self, limit: ByteCount) {
         self.read_now();
         self.recent.clear();
+        self.heard.clear();
         self.capture = Capture::new(limit);
     }
 
@@ -154,4 +188,25 @@ impl Pipe {
 pub(super) fn room_for(shared: &Shared, chunk: &Chunk) -> Option<OwnedSemaphorePermit> {
     let size = u32::try_from(chunk.data.len()).expect("a chunk is small");
     Arc::clone(&shared.room).try_acquire_many_owned(size).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_heard_whatever_the_pieces_and_however_much_follows() {
+        let text = b"\xc3a memory allocation of 5 bytes failed\n";
+        for size in 1..=text.len() {
+            let (reader, _) = rustix::pipe::pipe().expect("a pipe");
+            let mut pipe = Pipe::new(reader, ByteCount(0));
+            pipe.listen_for(&["allocation of ", "overflowed"]);
+            text.chunks(size).for_each(|piece| pipe.push(piece));
+            pipe.push(&[b'x'; 3 * RECENT]);
+            assert_eq!(pipe.heard(), ["allocation of "], "in pieces of {size}");
+            assert!(!pipe.recent().contains("allocation"));
+            pipe.begin(ByteCount(0));
+            assert!(pipe.heard().is_empty(), "that was another task");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tracing::warn;
 
 use super::connect::AuthChannel;
-use crate::attempt::{Blob, ByteCount, Cause, Fault, Task};
+use crate::attempt::{Blob, ByteCount, Cause, Fault, Key, Task};
 
 /// As the protocol says.
 const CHUNK: usize = 256 * 1024;
@@ -77,15 +77,29 @@ impl Blobs {
         Ok(bytes.freeze())
     }
 
-    /// Stores a value. An error means that the coordinator will never take it. Cancel-safe.
-    pub(crate) async fn store(&self, value: Bytes) -> Result<Blob, Box<Fault>> {
-        let _turn = self.turns.acquire().await.expect("never closed");
+    /// Stores the value of a task. An error means that the coordinator will never take it. `waits` is told once why it
+    /// does not take it yet. Cancel-safe.
+    pub(crate) async fn store(
+        &self,
+        task: Key,
+        value: Bytes,
+        waits: impl Fn(String),
+    ) -> Result<Blob, Box<Fault>> {
         let mut pause = PAUSE_MIN;
+        let mut told = false;
         loop {
-            match self.try_store(value.clone()).await {
+            // Not held during pauses: one for which there is no room is not in the way of one for which there is.
+            let turn = self.turns.acquire().await.expect("never closed");
+            let stored = self.try_store(value.clone()).await;
+            drop(turn);
+            match stored {
                 Ok(blob) => return Ok(blob),
                 Err(status) if passes(status.code()) => {
-                    warn!(%status, bytes = value.len(), "a value cannot be stored yet; trying again");
+                    if !std::mem::replace(&mut told, true) {
+                        let reason = status.message();
+                        warn!(%task, bytes = value.len(), reason, "its value cannot be stored yet; trying until it can");
+                        waits(reason.to_owned());
+                    }
                 }
                 Err(status) => {
                     let message =

@@ -74,6 +74,10 @@ impl Loop {
     fn ended(&mut self, key: Key, outcome: Box<Outcome>) {
         if let Some(Running { function: Some(function), .. }) = self.running.get(&key) {
             self.pace.note(function, &outcome);
+            if outcome.value.len() > taskq_proto::INLINE_VALUE_BYTES {
+                // Each holds its slot until its value is stored: no more of them are taken in than there are slots.
+                self.pace.alone(function);
+            }
         }
         let dropped = self.leave(key);
         if !dropped && outcome.value.len() > taskq_proto::INLINE_VALUE_BYTES {

@@ -25,6 +25,13 @@ impl Pace {
         }
     }
 
+    /// For some time calls of this function are handed over one by one, however short they are.
+    pub(super) fn alone(&mut self, function: &Arc<str>) {
+        if let Some(longest) = self.0.get_mut(function) {
+            *longest = longest.max(HANDFUL_US);
+        }
+    }
+
     /// How many calls may follow one.
     pub(super) fn followers(&self, function: &str) -> usize {
         // Nothing is known of a function that was never called: it may take a day.

@@ -144,6 +144,8 @@ impl Loop {
     fn cancel(&mut self, key: Key) {
         if let Some(running) = self.running.get(&key) {
             running.attempt.stop(Stop::Cancelled);
+        } else if self.cancel_value(key) {
+            info!(task = %key, "cancelled while its value waited to be stored");
         } else if self.slots.remove(key).is_some() {
             let now = clock::unix_ms();
             let outcome = Outcome {

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::Loop;
 use crate::attempt::{Blob, Fault, How, Key, Outcome};
-use crate::outbox::{Event, Report};
+use crate::outbox::{Event, Progress, Report};
 
 /// Values on their way, by attempt.
 pub(super) struct Values {
@@ -31,11 +31,18 @@ struct Value {
     upload: Option<AbortHandle>,
 }
 
-/// A value has been stored, or never will be.
+/// Something happened to a value on its way.
 pub(super) struct Stored {
     key: Key,
     session: u64,
-    result: Result<Blob, Box<Fault>>,
+    what: What,
+}
+
+enum What {
+    /// The coordinator does not take it yet, for this reason.
+    Waits(String),
+    /// It has been stored, or never will be.
+    Over(Result<Blob, Box<Fault>>),
 }
 
 impl Values {
@@ -73,9 +80,10 @@ impl Loop {
         let (blobs, bytes) = (self.blobs.clone(), value.outcome.value.clone());
         let (session, stored) = (self.values.session, self.values.stored.clone());
         let work = async move {
-            let result = blobs.store(bytes).await;
             // Nobody hears it if the worker has ended.
-            let _ = stored.send(Stored { key, session, result });
+            let say = |what| _ = stored.send(Stored { key, session, what });
+            let result = blobs.store(key, bytes, |why| say(What::Waits(why))).await;
+            say(What::Over(result));
         };
         value.upload = Some(self.uploads.spawn(work));
     }
@@ -102,10 +110,18 @@ impl Loop {
     }
 
     pub(super) fn stored(&mut self, stored: Stored) {
-        let Stored { key, session, result } = stored;
+        let Stored { key, session, what } = stored;
         if session != self.values.session {
             return; // it is under way again
         }
+        let result = match what {
+            What::Over(result) => result,
+            What::Waits(why) => {
+                let note = format!("it has returned, and its value cannot be stored yet: {why}");
+                self.outbox.push(Report { key, event: Event::Progress(Progress::new(1.0, &note)) });
+                return;
+            }
+        };
         let Some(value) = self.values.waiting.remove(&key) else { return };
         let Value { mut outcome, has_slot, .. } = value;
         match result {
@@ -121,6 +137,20 @@ impl Loop {
             self.slots.end(key);
         }
         self.outbox.push(Report { key, event: Event::Ended(outcome) });
+    }
+
+    /// Nobody wants the value any more; false if it is not here.
+    pub(super) fn cancel_value(&mut self, key: Key) -> bool {
+        let Some(value) = self.values.waiting.remove(&key) else { return false };
+        value.upload.inspect(AbortHandle::abort);
+        if value.has_slot {
+            self.slots.end(key);
+        }
+        let Outcome { started_unix_ms, ended_unix_ms, usage, .. } = *value.outcome;
+        let outcome =
+            Outcome { how: How::Cancelled, started_unix_ms, ended_unix_ms, usage, ..Outcome::default() };
+        self.outbox.push(Report { key, event: Event::Ended(Box::new(outcome)) });
+        true
     }
 
     /// Values of attempts that belong to somebody else by now.

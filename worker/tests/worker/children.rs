@@ -4,7 +4,7 @@ use pb::outcome::Kind;
 use pb::stop::Why;
 use taskq_proto::v1 as pb;
 
-use crate::coordinator::{Coordinator, Session, Worker, call, gone, key, lives};
+use crate::coordinator::{Coordinator, Session, TOKEN, Worker, call, gone, key, lives};
 
 async fn troubled(args: &[&str]) -> (Coordinator, Worker, Session) {
     let mut coordinator = Coordinator::start().await;
@@ -49,8 +49,41 @@ async fn each_way_to_die_is_told() {
     assert!(left.message.contains("child.exit: its child process exited with code 3"), "{left:?}");
     let left = session.call(5, "child.exit", "0").await.outcome;
     assert_eq!(left.kind(), Kind::Failed, "to leave with 0 is no success: {left:?}");
+    let failure = left.failure.as_ref().expect("it failed");
+    assert_eq!((failure.cause(), failure.fatal), (pb::failure::Cause::Error, false), "{left:?}");
+    assert!(failure.message.ends_with("exited with code 0 before it had answered"), "{left:?}");
     assert_eq!(session.call(6, "child.echo", "1").await.outcome.value, "1");
     assert_eq!(session.call(7, "echo", "2").await.outcome.value, "2");
+}
+
+#[tokio::test]
+async fn memory_that_ran_out_is_told_however_much_was_said() {
+    let mut coordinator = Coordinator::start().await;
+    let mut program = Worker::example("troubled");
+    // With a backtrace, the words that tell it are far from the last ones.
+    program.env("RUST_BACKTRACE", "full");
+    let _worker = Worker::start_by(program, coordinator.addr, TOKEN, &["--slots", "1"]);
+    let mut session = coordinator.session().await;
+    for (job, lines) in [(1, "0"), (2, "100000")] {
+        let greedy = session.call(job, "child.greedy", lines).await.outcome;
+        assert_eq!((greedy.kind(), greedy.out_of_memory), (Kind::Signaled, true), "{greedy:?}");
+        assert!(greedy.message.ends_with("at its memory limit of 512 MiB"), "{greedy:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_used_is_its_own() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    let (most, before) = (200 << 20, pid(&mut session, 1).await);
+    let hungry = session.call(2, "child.hungry", "200").await.outcome;
+    let used = hungry.usage.expect("figures");
+    assert!(used.peak_rss_bytes > most && used.user_us + used.system_us > 0, "{hungry:?}");
+    assert!(used.user_us + used.system_us < 60_000_000, "{used:?}");
+    let failed = session.call(3, "child.fails", "\"x\"").await.outcome;
+    let used = failed.usage.expect("figures");
+    let can_forget = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+    assert!(used.peak_rss_bytes > 0 && (!can_forget || used.peak_rss_bytes < most), "{failed:?}");
+    assert_eq!(pid(&mut session, 4).await, before, "it is the same child");
 }
 
 #[tokio::test]
@@ -140,6 +173,40 @@ async fn a_child_may_be_a_program_in_another_language() {
     assert_eq!((left.kind(), left.exit_code), (Kind::Exited, 7));
     assert_eq!(session.call(4, "py.divide", "[6, 2]").await.outcome.value, "3.0");
     assert_eq!(session.run(5, "echo commands too").await.stdout(), "commands too\n");
+}
+
+#[tokio::test]
+async fn a_call_whose_child_does_not_start_goes_elsewhere() {
+    let mut coordinator = Coordinator::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (broken, python) =
+        (folder.path().join("broken"), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/child.py"));
+    // It begins well; the next one is broken, until somebody mends it.
+    let script = format!(
+        "test -e {0} && {{ echo no library >&2; exit 3; }}; touch {0}; exec python3 {python}",
+        broken.display()
+    );
+    let _worker = Worker::start(&coordinator, &["--slots", "1", "--child", &script]);
+    let mut session = coordinator.session().await;
+    let rejected = session.call(1, "py.greet", "\"you\"").await.outcome;
+    assert_eq!((rejected.kind(), &rejected.failure), (Kind::Rejected, &None), "{rejected:?}");
+    let why = "its child process could not be started: it exited with code 3 before it said Hello; it wrote: no library";
+    assert_eq!(rejected.message, format!("worker w1: py.greet: {why}"));
+    std::fs::remove_file(&broken).expect("it is there");
+    assert_eq!(session.call(2, "py.greet", "\"you\"").await.outcome.value, "\"hello you\"");
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_for_its_program_ends_when_it_is_told_to() {
+    let coordinator = Coordinator::start().await;
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let worker = Worker::start(&coordinator, &["--child", "exec sleep 600"]);
+        worker.logged("says which functions it has").await;
+        worker.signal(signal);
+        let (status, log) = worker.exit().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("exec sleep 600"), "{log}");
+    }
 }
 
 #[tokio::test]

@@ -358,7 +358,9 @@ impl Worker {
     }
 
     pub(crate) fn start_at(addr: SocketAddr, token: &str, args: &[&str]) -> Worker {
-        Worker::start_by(Command::new(env!("CARGO_BIN_EXE_taskq-worker")), addr, token, args)
+        let mut program = Command::new(env!("CARGO_BIN_EXE_taskq-worker"));
+        program.env("RUST_BACKTRACE", "0");
+        Worker::start_by(program, addr, token, args)
     }
 
     /// In a container of its own: it is process 1 there, and the leader of its session is nowhere to be seen. `None`,
@@ -377,13 +379,20 @@ impl Worker {
             eprintln!("======== SKIPPED: no container can be had here (unshare) ========");
             return None;
         }
-        let worker = contained(env!("CARGO_BIN_EXE_taskq-worker"));
+        let mut worker = contained(env!("CARGO_BIN_EXE_taskq-worker"));
+        worker.env("RUST_BACKTRACE", "0");
         Some(Worker::start_by(worker, coordinator.addr, TOKEN, args))
     }
 
     /// A worker with functions: one of the examples.
     pub(crate) fn start_example(coordinator: &Coordinator, name: &str, args: &[&str]) -> Worker {
-        Worker::start_by(Command::new(examples().join(name)), coordinator.addr, TOKEN, args)
+        let mut program = Worker::example(name);
+        program.env("RUST_BACKTRACE", "0");
+        Worker::start_by(program, coordinator.addr, TOKEN, args)
+    }
+
+    pub(crate) fn example(name: &str) -> Command {
+        Command::new(examples().join(name))
     }
 
     pub(crate) fn start_by(mut program: Command, addr: SocketAddr, token: &str, args: &[&str]) -> Worker {
@@ -392,7 +401,6 @@ impl Worker {
             .args(args)
             .env("TASKQ_TOKEN", token)
             .env("SECRET_OF_THE_WORKER", "x")
-            .env("RUST_BACKTRACE", "0")
             .stderr(Stdio::piped())
             .spawn()
             .expect("the worker starts");
@@ -411,6 +419,17 @@ impl Worker {
         let pid = rustix::process::Pid::from_child(&self.child);
         let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal");
         rustix::process::kill_process(pid, signal).expect("the worker is there");
+    }
+
+    /// Waits until these words are in the log.
+    pub(crate) async fn logged(&self, words: &str) {
+        let seen = || self.log.lock().expect("no panic").contains(words);
+        soon(async {
+            while !seen() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     pub(crate) async fn exit(mut self) -> (ExitStatus, String) {

@@ -6,6 +6,7 @@ mod calls;
 mod children;
 mod coordinator;
 mod embed;
+mod liars;
 mod link;
 mod run;
 mod trees;

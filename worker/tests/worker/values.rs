@@ -90,6 +90,41 @@ async fn a_value_that_was_not_confirmed_is_stored_again_in_the_next_session() {
     assert_eq!(session.call(2, "echo", "1").await.outcome.value, "1");
 }
 
+/// The worker says of a call that its value waits.
+async fn says_that_it_waits(session: &mut Session) {
+    loop {
+        if let Some(Event::Progress(progress)) = session.report().await.event {
+            assert!(progress.note.contains("its value cannot be stored yet"), "{progress:?}");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_waits_is_told_and_does_not_hold_up_a_worker_that_is_stopped() {
+    let (coordinator, worker, mut session) = troubled(&["--slots", "1"]).await;
+    coordinator.blobs.refuse(u32::MAX);
+    session.assign(call(1, "large", &LARGE.to_string()), 1);
+    says_that_it_waits(&mut session).await;
+    worker.signal(libc::SIGTERM);
+    session.heard().await;
+    worker.signal(libc::SIGTERM);
+    let (status, said) = worker.exit().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("its value cannot be stored yet").count(), 1, "said once: {said}");
+}
+
+#[tokio::test]
+async fn a_call_whose_value_waits_can_be_cancelled() {
+    let (coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    coordinator.blobs.refuse(u32::MAX);
+    session.assign(call(1, "large", &LARGE.to_string()), 1);
+    says_that_it_waits(&mut session).await;
+    session.stop(&[key(1, 0)], pb::stop::Why::Cancelled);
+    assert_eq!(session.ended(0).await.outcome.kind(), Kind::Cancelled);
+    assert_eq!(session.call(2, "echo", "1").await.outcome.value, "1", "its slot is free");
+}
+
 fn with_blob(job: u64, function: &str, blob: pb::Blob) -> pb::Template {
     let mut template = call(job, function, "");
     template.call.as_mut().expect("a call").argument_blob = Some(blob);

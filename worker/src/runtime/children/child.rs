@@ -12,23 +12,49 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
 
 use super::super::pipe::Pipe;
 use super::super::{Shared, expand};
 use super::Program;
-use super::end::how;
+use super::end::{LAST_WORDS, how};
 use crate::attempt::ByteCount;
 use crate::child::WORD;
 use crate::child::frame::{self, BODY_BYTES, Down, HEADER_BYTES, Incoming, Limits, PROTOCOL, Up};
-use crate::spawner::{Command, Control, Ending, Process, Stdin};
+use crate::spawner::{Command, Control, Ending, Exit, Exited, Process, Stdin};
 
 /// How long a child may take to say which functions it has: an interpreter with large libraries on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one that hangs up may take to end.
+const HANGS_UP: Duration = Duration::from_secs(1);
 /// Tells children apart, so that what one of them leaves behind is known as its own.
 const ID: &str = "TASKQ_CHILD_ID";
 /// What a child does not get of the worker's environment.
 const KEPT_BACK: [&str; 4] = ["TASKQ_TOKEN", "TASKQ_TOKEN_FILE", "TASKQ_ACCESS", WORD];
+
+/// Why a child that has no call is of no use any more.
+pub(super) enum Gone {
+    Ended(Exit),
+    Broke(String),
+}
+
+impl Gone {
+    /// For the worker's log.
+    pub(super) fn tell(&self) {
+        match self {
+            Gone::Ended(Exit::Exited(Exited { fenced: true, .. })) => {
+                info!("a child process for functions was ended with the lease; starting another");
+            }
+            Gone::Ended(exit) => {
+                warn!("a child process for functions {} while it had no call; starting another", how(*exit));
+            }
+            Gone::Broke(why) => {
+                warn!("a child process for functions did not keep to the protocol: {why}; starting another");
+            }
+        }
+    }
+}
 
 /// A child that is ready.
 pub(super) struct Child {
@@ -37,8 +63,6 @@ pub(super) struct Child {
     pub(super) stdout: Pipe,
     pub(super) stderr: Pipe,
     pub(super) functions: Vec<String>,
-    /// Of the last call.
-    pub(super) last_id: u64,
     socket: OwnedReadHalf,
     incoming: Incoming,
     outgoing: mpsc::UnboundedSender<Bytes>,
@@ -79,9 +103,10 @@ impl Child {
             pipe.watch();
             pipe
         };
-        let (stdout, stderr) = (pipe(stdout), pipe(stderr));
+        let (stdout, mut stderr) = (pipe(stdout), pipe(stderr));
+        stderr.listen_for(&LAST_WORDS);
         let (functions, incoming) = (Vec::new(), Incoming::default());
-        Child { control, exit, stdout, stderr, functions, last_id: 0, socket, incoming, outgoing }
+        Child { control, exit, stdout, stderr, functions, socket, incoming, outgoing }
     }
 
     async fn hello(&mut self) -> Result<(), String> {
@@ -118,13 +143,32 @@ impl Child {
         Err(if said.trim().is_empty() { why } else { format!("{why}; it wrote: {}", said.trim()) })
     }
 
-    /// Waits until it has ended, which it should not, and says how. What it prints meanwhile is nobody's. Cancel-safe.
-    pub(super) async fn idle(&mut self) -> String {
-        loop {
+    /// Waits until it is of no use any more, which it should not be, and says why. What it prints meanwhile is nobody's,
+    /// and what it says belongs to no call. Cancel-safe.
+    pub(super) async fn idle(&mut self) -> Gone {
+        let error = loop {
+            let Ears { exit, stdout, stderr, socket, incoming } = self.ears();
             tokio::select! {
-                exit = self.exit.wait() => return how(exit),
-                () = self.stdout.readable(), if self.stdout.wants_more() => self.stdout.read(),
-                () = self.stderr.readable(), if self.stderr.wants_more() => self.stderr.read(),
+                biased;
+                exit = exit.wait() => return Gone::Ended(exit),
+                frame = Child::frame(socket, incoming) => match frame {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                },
+                () = stdout.readable(), if stdout.wants_more() => stdout.read(),
+                () = stderr.readable(), if stderr.wants_more() => stderr.read(),
+            }
+        };
+        if error.kind() == io::ErrorKind::InvalidData {
+            self.control.kill(Signal::KILL);
+            return Gone::Broke(error.to_string());
+        }
+        // Most of those that hang up are just ending.
+        match timeout(HANGS_UP, self.exit.wait()).await {
+            Ok(exit) => Gone::Ended(exit),
+            Err(_) => {
+                self.control.kill(Signal::KILL);
+                Gone::Broke("it has hung up".to_owned())
             }
         }
     }

@@ -11,6 +11,8 @@ use crate::spawner::{Exit, Exited};
 /// What Rust says before it aborts for these.
 const OUT_OF_MEMORY: &str = "memory allocation of ";
 const STACK_OVERFLOW: &str = "has overflowed its stack";
+/// What to listen for on a child's standard error.
+pub(super) const LAST_WORDS: [&str; 2] = [OUT_OF_MEMORY, STACK_OVERFLOW];
 
 /// How a process ended, as the end of a sentence that begins with it.
 pub(super) fn how(exit: Exit) -> String {
@@ -37,7 +39,7 @@ fn name(signal: i32) -> &'static str {
     }
 }
 
-/// The child is gone, and its call with it. `stderr` is what it wrote last.
+/// The child is gone, and its call with it. `said` is what it wrote of its [last words](LAST_WORDS).
 pub(super) fn of(
     exit: Exit,
     task: &Task,
@@ -45,7 +47,7 @@ pub(super) fn of(
     why: Option<Why>,
     program: &Program,
     memory: &Memory,
-    stderr: &str,
+    said: &[&str],
 ) -> Outcome {
     let function = &task.call().expect("a call").function;
     let exited = match exit {
@@ -64,16 +66,18 @@ pub(super) fn of(
     }
     let signal = libc::WIFSIGNALED(exited.status).then(|| libc::WTERMSIG(exited.status));
     let code = libc::WEXITSTATUS(exited.status);
-    let at_limit = program.memory_bytes.filter(|limit| signal.is_some() && ran_into(*limit, &exited, stderr));
+    let at_limit = program.memory_bytes.filter(|limit| signal.is_some() && ran_into(*limit, &exited, said));
     let mut message = format!("{function}: its child process {} before it had answered", how(exit));
     if let Some(limit) = at_limit {
         message += &format!(", at its memory limit of {} MiB", limit >> 20);
-    } else if stderr.contains(STACK_OVERFLOW) {
+    } else if said.contains(&STACK_OVERFLOW) {
         message += ": it overflowed its stack";
+    } else if signal.is_some() && said.contains(&OUT_OF_MEMORY) {
+        message += ": it got no more memory";
     }
     if (signal, code) == (None, 0) {
         // As an outcome this code would be a success.
-        let fault = Fault::new(Cause::Panic, message.clone());
+        let fault = Fault::new(Cause::Error, message.clone());
         return Outcome { how: How::Failed, message, fault: Some(fault), ..Outcome::default() };
     }
     let out_of_memory = at_limit.is_some() || (signal == Some(libc::SIGKILL) && memory.ran_out());
@@ -82,6 +86,6 @@ pub(super) fn of(
 }
 
 /// A child that got no more memory says so, or dies close to its limit.
-fn ran_into(limit: u64, exited: &Exited, stderr: &str) -> bool {
-    stderr.contains(OUT_OF_MEMORY) || exited.peak_rss_bytes >= limit / 10 * 9
+fn ran_into(limit: u64, exited: &Exited, said: &[&str]) -> bool {
+    said.contains(&OUT_OF_MEMORY) || exited.peak_rss_bytes >= limit / 10 * 9
 }

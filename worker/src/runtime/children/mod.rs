@@ -13,6 +13,8 @@ mod child;
 mod end;
 mod serve;
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,9 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::call::refuse;
+use super::call::{end_stopped, reject};
 use super::{Attempt, Runtime, Shared, Stop};
-use crate::attempt::{Cause, Fault, Task};
+use crate::attempt::Task;
 use child::Child;
 
 /// Children that are started before there is a call for them; the others are when they are needed first.
@@ -39,6 +41,9 @@ pub(crate) struct Program {
     pub memory_bytes: Option<u64>,
 }
 
+/// Calls that wait for a child; whoever has the turn gets the next one.
+type Inbox = Turn<mpsc::UnboundedReceiver<Work>>;
+
 /// A call on its way to a child.
 struct Work {
     task: Task,
@@ -52,7 +57,7 @@ pub(crate) struct Children {
     program: Arc<Program>,
     /// Bounded by the slots.
     work: mpsc::UnboundedSender<Work>,
-    inbox: Arc<Turn<mpsc::UnboundedReceiver<Work>>>,
+    inbox: Arc<Inbox>,
     keepers: Mutex<Keepers>,
 }
 
@@ -66,6 +71,9 @@ struct Keepers {
 }
 
 impl Children {
+    /// How long a child may take to say which functions it has.
+    pub(crate) const PATIENCE: Duration = child::PATIENCE;
+
     /// Starts as many as there are slots, or a good part of it.
     pub(crate) fn start(shared: Arc<Shared>, program: Program, slots: u32) -> Children {
         let (work, inbox) = mpsc::unbounded_channel();
@@ -121,37 +129,79 @@ impl Attempt for Held {
 }
 
 /// Keeps one child for as long as it is polled, and gives it calls.
-async fn keep(shared: Arc<Shared>, program: Arc<Program>, inbox: Arc<Turn<mpsc::UnboundedReceiver<Work>>>) {
-    let next = async || inbox.lock().await.recv().await.expect("calls come for as long as children are kept");
-    let mut child = start(&shared, &program).await;
+async fn keep(shared: Arc<Shared>, program: Arc<Program>, inbox: Arc<Inbox>) {
+    let mut child = None;
+    let mut failed = false;
     loop {
-        let work = match &mut child {
-            Err(_) => next().await,
-            Ok(ready) => tokio::select! {
-                work = next() => work,
-                how = ready.idle() => {
-                    warn!("a child process for functions {how} while it had no call; starting another");
+        let mut work = None;
+        if let Some(ready) = &mut child {
+            tokio::select! {
+                // One that has ended gets no call.
+                biased;
+                gone = Child::idle(ready) => {
+                    gone.tell();
+                    child = None;
                     sleep(PAUSE).await;
-                    child = start(&shared, &program).await;
                     continue;
                 }
-            },
-        };
-        if child.is_err() {
-            // It may be possible again by now.
-            child = start(&shared, &program).await;
+                call = next(&inbox) => work = Some(call),
+            }
+        } else if failed {
+            // It may be possible again when somebody calls.
+            work = Some(next(&inbox).await);
         }
-        match &mut child {
-            Ok(ready) => {
-                if !serve::serve(&shared, &program, ready, work).await {
-                    child = start(&shared, &program).await;
+        if child.is_none() {
+            let started = started(&shared, &program, &mut work, &inbox).await;
+            failed = started.is_err();
+            match (started, work.take()) {
+                (Ok(ready), call) => (child, work) = (Some(ready), call),
+                (Err(_), None) => {}
+                (Err(why), Some(call)) => {
+                    // Another worker may have what is missing here.
+                    reject(&shared, &call.task, &format!("its child process could not be started: {why}"));
                 }
             }
-            Err(why) => {
-                let why = format!("its child process could not be started: {why}");
-                refuse(&shared, &work.task, Fault::new(Cause::Function, why));
+        }
+        if let (Some(ready), Some(call)) = (&mut child, work)
+            && !serve::serve(&shared, &program, ready, call).await
+        {
+            child = None;
+        }
+    }
+}
+
+/// Starts a child, and takes a call for it meanwhile; who stops that call does not wait for the child.
+async fn started(
+    shared: &Shared,
+    program: &Program,
+    work: &mut Option<Work>,
+    inbox: &Inbox,
+) -> Result<Child, String> {
+    let mut starting = pin!(start(shared, program));
+    loop {
+        tokio::select! {
+            started = &mut starting => return started,
+            call = next(inbox), if work.is_none() => *work = Some(call),
+            why = stopped(work.as_mut()) => {
+                // Without a word, if nobody holds it any more.
+                if let (Some(why), Some(call)) = (why, work.take()) {
+                    end_stopped(shared, &call.task, why);
+                }
             }
         }
+    }
+}
+
+/// The next call. Cancel-safe.
+async fn next(inbox: &Inbox) -> Work {
+    inbox.lock().await.recv().await.expect("calls come for as long as children are kept")
+}
+
+/// Returns when the call is to end before it has begun. Cancel-safe.
+async fn stopped(work: Option<&mut Work>) -> Option<Stop> {
+    match work {
+        Some(work) => work.stop.wait_for(Option::is_some).await.ok().and_then(|why| *why),
+        None => pending().await,
     }
 }
 

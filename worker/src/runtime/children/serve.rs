@@ -18,7 +18,7 @@ use super::super::{Shared, Stop};
 use super::child::{Child, Ears};
 use super::{Program, Work, end};
 use crate::attempt::{Cause, Fault, Outcome, Stream, Task, Usage};
-use crate::child::frame::{Down, Up};
+use crate::child::frame::{Down, Up, Used};
 use crate::clock;
 use crate::context::Why;
 use crate::outbox::{Event, Progress};
@@ -28,6 +28,8 @@ use crate::spawner::Exit;
 
 /// Output and progress are passed on after at most this long.
 const FLUSH: Duration = Duration::from_millis(50);
+/// Numbers above 2^53 are not exact in all languages that read JSON.
+const ID_SHIFT: u32 = 11;
 
 /// Runs one call. False if the child is not to be used again.
 pub(super) async fn serve(shared: &Shared, program: &Program, child: &mut Child, work: Work) -> bool {
@@ -70,6 +72,8 @@ struct Running<'a> {
     /// When to pass on what was said.
     flush: Option<Instant>,
     progress: Option<Progress>,
+    /// As the child says in its answer.
+    used: Used,
     /// What the child did that no child does; it is killed for that.
     broke: Option<String>,
     /// The child has ended.
@@ -82,8 +86,8 @@ impl<'a> Running<'a> {
         shared.report(task.key, Event::Started { unix_ms: started_unix_ms });
         child.stdout.begin(task.job.output_limit);
         child.stderr.begin(task.job.output_limit);
-        child.last_id += 1;
-        let id = child.last_id;
+        // Not to be guessed: what was said for another call is never taken for the answer to this one.
+        let id = rand::random::<u64>() >> ID_SHIFT;
         let call = task.call().expect("a call");
         let header = Down::Call {
             id,
@@ -109,6 +113,7 @@ impl<'a> Running<'a> {
             deadline,
             flush: None,
             progress: None,
+            used: Used::default(),
             broke: None,
             gone: false,
         }
@@ -166,10 +171,12 @@ impl<'a> Running<'a> {
     /// The answer, if it was that.
     fn heard(&mut self, header: Up, body: Bytes) -> Option<Returned> {
         match header {
-            Up::Completed { id } if id == self.id => {
+            Up::Completed { id, used } if id == self.id => {
+                self.used = used;
                 Some(fits(body, &self.task.call().expect("a call").function))
             }
-            Up::Failed { id, cause, kind, message, chain, place, fatal } if id == self.id => {
+            Up::Failed { id, cause, kind, message, chain, place, fatal, used } if id == self.id => {
+                self.used = used;
                 let value = if body.len() > taskq_proto::INLINE_VALUE_BYTES { Bytes::new() } else { body };
                 let cause = cause.into();
                 Some(Err(Box::new(Fault { cause, kind, message, chain, place, fatal, value })))
@@ -188,9 +195,9 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// A child that hangs up is about to end; one that says what is no frame is ended.
+    /// A child that hangs up, or is just being killed, is about to end; one that says what is no frame is ended.
     fn breaks(&mut self, error: &std::io::Error) {
-        if error.kind() != std::io::ErrorKind::UnexpectedEof {
+        if error.kind() == std::io::ErrorKind::InvalidData {
             self.broke = Some(error.to_string());
         }
         self.child.control.kill(Signal::KILL);
@@ -250,24 +257,27 @@ impl<'a> Running<'a> {
 
     /// The outcome, and whether the child stays.
     fn outcome(self, over: Over, program: &Program) -> (Outcome, bool) {
-        let Running { shared, task, child, why, began, started_unix_ms, broke, gone, .. } = self;
+        let Running { shared, task, child, why, began, started_unix_ms, used, broke, gone, .. } = self;
         let worker = &shared.surroundings.worker;
         child.stdout.read_now();
         child.stderr.read_now();
         let wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut usage = Usage { wall_us, ..Usage::default() };
+        let mut usage = Usage { wall_us, ..used.into() };
         let mut outcome = match over {
             Over::Answered(returned) => End::of(task, worker, Some(returned), why).outcome(),
             Over::Died(exit) => {
                 if let Exit::Exited(exited) = exit {
                     usage.peak_rss_bytes = exited.peak_rss_bytes;
                 }
-                let said = child.stderr.recent();
-                end::of(exit, task, worker, why, program, &shared.memory, &said)
+                end::of(exit, task, worker, why, program, &shared.memory, child.stderr.heard())
             }
         };
-        if let Some(broke) = broke {
-            outcome.message = format!("{}; it did not keep to the protocol: {broke}", outcome.message);
+        if let Some(broke) = broke
+            && why.is_none()
+        {
+            // That it was killed for it says less.
+            let message = format!("its child process did not keep to the protocol, and was killed: {broke}");
+            outcome = End::of(task, worker, Some(Err(Fault::new(Cause::Function, message))), None).outcome();
         }
         let stdout = child.stdout.finish(shared, task.key, Stream::Stdout);
         let stderr = child.stderr.finish(shared, task.key, Stream::Stderr);
