@@ -16,7 +16,7 @@ use crate::{similar, text, verdict};
 
 /// A job that has not started by then gets its reason told.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long somebody who pressed Ctrl-C waits for the last word.
+/// How long a hint is worth waiting for, and the last word to somebody who pressed Ctrl-C.
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// How an attached command looks at its job.
@@ -81,7 +81,7 @@ impl Attach {
                 _ = beat.tick() => {
                     if let Some(reason) = waiting.tell() {
                         progress.hide();
-                        context.say(&self.waits(handle, &waiting, &reason).await?);
+                        context.say(&waits(handle, &waiting, &reason, self.owns).await);
                     }
                 }
                 () = interrupts.next() => {
@@ -96,28 +96,6 @@ impl Attach {
                 () = sleep_until(deadline) => return Ok(Stay::TimedOut),
             }
         }
-    }
-
-    /// Why the job waits, and how that ends.
-    async fn waits(&self, handle: &JobHandle, waiting: &Waiting, reason: &str) -> anyhow::Result<String> {
-        let id = handle.id();
-        let steps = format!("more: taskq explain {id}");
-        let unserved = waiting.function.as_ref();
-        let unserved =
-            unserved.filter(|function| reason.contains(&format!("serves the function {function}")));
-        let Some(function) = unserved else {
-            return Ok(format!("taskq: job {id} waits: {reason}   {steps}"));
-        };
-        let alike = similar::functions(function, &handle.client().workers().await?);
-        let alike = match alike.is_empty() {
-            true => String::new(),
-            false => format!(" (served are {})", text::visible(&alike.join(", "))),
-        };
-        let end = match self.owns {
-            true => "it waits until somebody serves it; Ctrl-C takes it back".to_owned(),
-            false => format!("take it back: taskq cancel {id}"),
-        };
-        Ok(format!("taskq: job {id} waits: {reason}{alike}   {steps}   {end}"))
     }
 
     async fn changed(
@@ -149,6 +127,29 @@ impl Attach {
     }
 }
 
+/// Why a job waits, and how that ends; the names that help are left out if the coordinator takes its time to tell them.
+/// `owns`: Ctrl-C cancels it.
+pub(crate) async fn waits(handle: &JobHandle, waiting: &Waiting, reason: &str, owns: bool) -> String {
+    let id = handle.id();
+    let steps = format!("more: taskq explain {id}");
+    let unserved = waiting.function.as_ref();
+    let unserved = unserved.filter(|function| reason.contains(&format!("serves the function {function}")));
+    let Some(function) = unserved else {
+        return format!("taskq: job {id} waits: {reason}   {steps}");
+    };
+    let workers = tokio::time::timeout(MOMENT, handle.client().workers()).await.ok().and_then(Result::ok);
+    let alike = similar::functions(function, &workers.unwrap_or_default());
+    let alike = match alike.is_empty() {
+        true => String::new(),
+        false => format!(" (served are {})", text::visible(&alike.join(", "))),
+    };
+    let end = match owns {
+        true => "it waits until somebody serves it; Ctrl-C takes it back".to_owned(),
+        false => format!("take it back: taskq cancel {id}"),
+    };
+    format!("taskq: job {id} waits: {reason}{alike}   {steps}   {end}")
+}
+
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -157,7 +158,7 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
 }
 
 /// Tells once why a job does not start.
-struct Waiting {
+pub(crate) struct Waiting {
     since: Instant,
     reason: String,
     told: String,
@@ -166,17 +167,17 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new() -> Waiting {
+    pub(crate) fn new() -> Waiting {
         Waiting { since: Instant::now(), reason: String::new(), told: String::new(), function: None }
     }
 
-    fn saw(&mut self, job: &Job) {
+    pub(crate) fn saw(&mut self, job: &Job) {
         let waits = matches!(job.state(), State::Queued | State::Blocked);
         self.function = job.spec.as_ref().and_then(|spec| Some(spec.call.as_ref()?.function.clone()));
         self.reason = if waits { job.reason.clone() } else { String::new() };
     }
 
-    fn tell(&mut self) -> Option<String> {
+    pub(crate) fn tell(&mut self) -> Option<String> {
         if self.reason.is_empty() || self.reason == self.told || self.since.elapsed() < PATIENCE {
             return None;
         }

@@ -47,6 +47,12 @@ fn a_failed_call_says_why_and_its_exit_code_says_how() {
         "  value: {\"tank\":3}\n",
         "job 1, task 0, attempt 1",
     ]);
+    // The error itself is there for programs.
+    let shown = &cluster.taskq(&["show", "1", "--json"]).ok().json()["tasks"][0]["outcome"]["failure"];
+    let result =
+        &cluster.taskq(&["result", "1", "--json"]).code(1).json()["results"][0]["outcome"]["failure"];
+    assert_eq!((&shown["value"], &result["value"]), (&json!({"tank": 3}), &json!({"tank": 3})));
+    assert!(cluster.taskq(&["show", "1"]).ok().out().contains("value: {\"tank\":3}"));
     let panicked = run(&["panic", "\"no way\"", "--retries", "1", "--backoff", "fixed:1ms"]).code(1);
     for words in ["panic panicked: no way\n", "troubled.rs:", "attempt 2"] {
         assert!(panicked.stderr.contains(words), "{words:?} in {panicked}");
@@ -154,6 +160,11 @@ fn a_map_prints_values_in_order_and_failures_with_their_index() {
     seen.sort_unstable();
     expected.sort_unstable();
     assert_eq!(seen, expected);
+
+    let waits = cluster.cli(&["map", "--call", "ecoh", ":::", "1"]).start();
+    wait::holds("a map says why it waits", || waits.stderr().contains("(served are echo)"));
+    waits.signal(Signal::INT);
+    waits.end().code(130).says(&["serves the function ecoh", "cancelled"]);
 
     let says = cluster.taskq(&["map", "--call", "says", ":::", "a", "b"]).ok();
     assert_eq!(String::from_utf8_lossy(&says.stdout), "null\nnull\n");

@@ -6,7 +6,7 @@ use taskq_client::model::{Job, Outcome, State, Task, state_word};
 use taskq_client::{Client, InOrder, JobHandle, Results, ResultsQuery};
 
 use super::write;
-use crate::attach;
+use crate::attach::{self, Waiting};
 use crate::context::{self, Context};
 use crate::exit::{self, Exit};
 use crate::holes::Holes;
@@ -63,6 +63,7 @@ impl Attached<'_> {
             }
         };
         let mut beat = tokio::time::interval(Duration::from_millis(250));
+        let mut waiting = Waiting::new();
         let mut interrupted = false;
         while ends.is_some() || in_order.is_some() {
             tokio::select! {
@@ -86,6 +87,11 @@ impl Attached<'_> {
                     }
                     let job = handle.job().await?;
                     self.progress.update(&job);
+                    waiting.saw(&job);
+                    if self.calls && let Some(reason) = waiting.tell() {
+                        self.progress.hide();
+                        self.context.say(&attach::waits(handle, &waiting, &reason, true).await);
+                    }
                 }
                 () = interrupts.next() => {
                     self.progress.hide();
