@@ -2,6 +2,8 @@
 //! `pool.rs`.
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use taskq_worker::{Context, Failure, Worker, println};
 
@@ -11,5 +13,6 @@ fn main() -> ExitCode {
 
 fn task(n: u32, _: &Context) -> Result<u32, Failure> {
     println!("Processing {n}");
+    thread::sleep(Duration::from_millis(100)); // what would be work
     Ok(n * n)
 }
