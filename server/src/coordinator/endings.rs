@@ -2,7 +2,7 @@
 //! end slips by between the two; [`Awaiter::settle`] sees to it that each is told once.
 //!
 //! What has just become durable is handed over as it is, so that nobody reads it back from the disk; an awaiter that is
-//! slow is told the numbers only, once [`UNREAD_BYTES`] lie before it.
+//! slow is told the numbers only, once some megabytes lie before it.
 
 use std::{
     collections::{HashMap, HashSet},
