@@ -313,20 +313,10 @@ impl fmt::Display for CallError {
             | Ending::Killed { .. }
             | Ending::TimedOut
             | Ending::WorkerLost
-            | Ending::Rejected
-                if self.printed =>
-            {
-                write!(f, "; its output: taskq logs {job}.{index}")
-            }
-            Ending::Error
-            | Ending::Panicked
-            | Ending::Unencodable
-            | Ending::NoFunction
-            | Ending::Exited { .. }
-            | Ending::Killed { .. }
-            | Ending::TimedOut
-            | Ending::WorkerLost
-            | Ending::Rejected => Ok(()),
+            | Ending::Rejected => match self.printed {
+                true => write!(f, "; its output: taskq logs {job}.{index}"),
+                false => Ok(()),
+            },
         }
     }
 }
