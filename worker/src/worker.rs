@@ -1,7 +1,7 @@
 //! The worker's loop: it waits for what the coordinator says (`told`), for what happens to tasks (`here`), and for
 //! time to pass; `link` is the open session.
 //!
-//! It decides nothing about processes (`runner.rs`) and nothing about the wire (`session/`); it is the one place that
+//! It decides nothing about processes (`runtime/`) and nothing about the wire (`session/`); it is the one place that
 //! knows which attempts are here and in which state.
 
 use std::collections::HashMap;
