@@ -167,7 +167,7 @@ impl Array {
         }
     }
 
-    /// The latest that a task which still runs has said of itself.
+    /// What the task that spoke last has said of itself, while it still runs.
     pub(crate) fn progress(&self) -> Option<(u32, &Progress)> {
         let index = self.latest_progress?;
         Some((index, self.run(index)?.progress.as_deref()?))

@@ -345,7 +345,7 @@ pub struct JobView {
     pub revision: u64,
     /// The first reason why nothing of it runs; `None` if something does, or it has ended.
     pub reason: Option<Reason>,
-    /// The latest that a running task has said of itself, and which.
+    /// What the task that spoke last has said of itself, while it still runs, and which that is.
     pub progress: Option<(u32, Progress)>,
 }
 
