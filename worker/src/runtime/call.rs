@@ -20,7 +20,7 @@ use super::{Attempt, News, Shared, Stop, by_lease, by_worker, too_slow};
 use crate::attempt::{Argument, Fault, How, Outcome, Task, Usage};
 use crate::clock;
 use crate::context::{About, Context, Signal, Voice, Why};
-use crate::outbox::Event;
+use crate::outbox::{Event, Report};
 
 /// How long the event loop has to drop a future that was told to go: one that does not yield in this time is busy.
 const YIELD: Duration = Duration::from_millis(50);
@@ -46,7 +46,7 @@ enum Phase {
 impl Call {
     pub(super) fn begin(shared: &Arc<Shared>, task: Task, slot: u32) -> Arc<Call> {
         let began = Instant::now();
-        let live = Live::begin(shared, task.key, task.job.output_limit);
+        let live = Live::new(shared, task.key, task.job.output_limit);
         let call = task.call().expect("only calls come here");
         let about = About {
             key: task.key,
@@ -65,6 +65,10 @@ impl Call {
         &self.context
     }
 
+    pub(super) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
     /// What the function is called with; fetched before, if it was a blob.
     pub(super) fn argument(&self) -> Bytes {
         argument(&self.task)
@@ -74,17 +78,23 @@ impl Call {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The function has returned, panicked, or was dropped (`None`).
-    pub(super) fn returned(&self, result: Option<Result<Bytes, Box<Fault>>>, used: Usage) {
+    /// The function has returned, panicked, or was dropped (`None`). Gives what is to be told of it.
+    pub(super) fn returned(&self, result: Option<Result<Bytes, Box<Fault>>>, used: Usage) -> Option<News> {
+        let key = self.task.key;
         let before = std::mem::replace(&mut *self.phase(), Phase::Over);
         match before {
             Phase::Running => {
-                let outcome = self.outcome(result, used);
-                self.shared.report(self.task.key, Event::Ended(Box::new(outcome)));
+                let event = Event::Ended(Box::new(self.outcome(result, used)));
+                Some(News::Report(Report { key, event }))
             }
-            Phase::GivenUp => self.shared.tell(News::Returned(self.task.key)),
-            Phase::Over => {}
+            Phase::GivenUp => Some(News::Returned(key)),
+            Phase::Over => None,
         }
+    }
+
+    /// The same, told at once.
+    pub(super) fn tell_returned(&self, result: Option<Result<Bytes, Box<Fault>>>, used: Usage) {
+        self.returned(result, used).into_iter().for_each(|news| self.shared.tell(news));
     }
 
     /// The attempt ends, whatever the function does.

@@ -42,6 +42,7 @@ impl Runtime for EventLoop {
         };
         let function = Arc::clone(function);
         let call = Call::begin(&self.shared, task, slot);
+        call.live().begun();
         let promise = function(call.argument(), call.context().clone());
         let running = Running { call: Arc::clone(&call), promise: Some(promise) };
         let future = self.event_loop.as_ref().expect("it lives until it is dropped").spawn(running);
@@ -77,7 +78,7 @@ impl Future for Running {
             Err(fault) => Err(fault),
         };
         let gone = drop_future(call, promise);
-        call.returned(Some(gone.and(result)), Usage::default());
+        call.tell_returned(Some(gone.and(result)), Usage::default());
         Poll::Ready(())
     }
 }
@@ -87,7 +88,7 @@ impl Drop for Running {
         if self.promise.is_some() {
             // That it panics on its way out is no news: it has no value anyway.
             let _ = drop_future(&self.call, &mut self.promise);
-            self.call.returned(None, Usage::default());
+            self.call.tell_returned(None, Usage::default());
         }
     }
 }

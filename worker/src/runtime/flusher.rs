@@ -6,23 +6,27 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::live::Live;
-
 /// How old what a call says may become before it is passed on. A call that is over sooner needs no word before its end.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Calls with something to pass on.
+/// Has something to pass on.
+pub(super) trait Flush: Send + Sync {
+    /// Passes it on.
+    fn flush(self: Arc<Self>);
+}
+
+/// Who has something to pass on.
 #[derive(Default)]
 pub(crate) struct Flusher {
-    dirty: Mutex<Vec<Arc<Live>>>,
+    dirty: Mutex<Vec<Arc<dyn Flush>>>,
     wake: Notify,
 }
 
 impl Flusher {
-    /// Has a call flushed soon.
-    pub(super) fn soon(&self, live: Arc<Live>) {
+    /// Has it flushed soon, once.
+    pub(super) fn soon(&self, who: Arc<dyn Flush>) {
         let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-        dirty.push(live);
+        dirty.push(who);
         if dirty.len() == 1 {
             self.wake.notify_one();
         }
@@ -34,8 +38,8 @@ impl Flusher {
             self.wake.notified().await;
             sleep(PAUSE).await;
             let dirty = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
-            for live in dirty {
-                live.flush();
+            for who in dirty {
+                who.flush();
             }
         }
     }

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::flusher::Flush;
 use super::pipe::room_for;
 use super::{News, Shared};
 use crate::attempt::{ByteCount, Key, Rest, Stream};
@@ -38,24 +39,27 @@ struct Said {
 }
 
 impl Live {
-    pub(super) fn begin(shared: &Arc<Shared>, key: Key, limit: ByteCount) -> Arc<Live> {
+    /// Of a call that begins. Nothing is told of it yet.
+    pub(super) fn new(shared: &Arc<Shared>, key: Key, limit: ByteCount) -> Arc<Live> {
         let said = Said {
             stdout: Capture::new(limit),
             stderr: Capture::new(limit),
             progress: None,
             start_is_told: false,
-            dirty: true,
+            dirty: false,
             over: false,
         };
-        let live = Live {
+        Arc::new(Live {
             key,
             started_unix_ms: clock::unix_ms(),
             shared: Arc::clone(shared),
             said: Mutex::new(said),
-        };
-        let live = Arc::new(live);
-        shared.flusher.soon(Arc::clone(&live));
-        live
+        })
+    }
+
+    /// If it is not over soon, that it has started is told then.
+    pub(super) fn begun(self: &Arc<Live>) {
+        self.soon(self.said());
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {
@@ -98,12 +102,12 @@ impl Live {
     fn soon(self: &Arc<Live>, mut said: MutexGuard<'_, Said>) {
         if !std::mem::replace(&mut said.dirty, true) {
             drop(said);
-            self.shared.flusher.soon(Arc::clone(self));
+            self.shared.flusher.soon(Arc::clone(self) as _);
         }
     }
 
     /// Passes on what there is, as far as there is room.
-    pub(super) fn flush(self: &Arc<Live>) {
+    fn pass_on_all(self: &Arc<Live>) {
         let mut said = self.said();
         said.dirty = false;
         if said.over {
@@ -158,6 +162,12 @@ impl Live {
             rest
         });
         (stdout, stderr)
+    }
+}
+
+impl Flush for Live {
+    fn flush(self: Arc<Self>) {
+        self.pass_on_all();
     }
 }
 

@@ -15,6 +15,7 @@ mod command;
 mod event_loop;
 mod expand;
 mod flusher;
+mod gather;
 pub(crate) mod live;
 mod pipe;
 mod seat;
@@ -68,6 +69,8 @@ pub(crate) trait Attempt: Send {
 #[derive(Debug)]
 pub(crate) enum News {
     Report(Report),
+    /// In this order.
+    Several(Vec<News>),
     /// The attempt has ended with this outcome, but its function still runs.
     StillBusy(Key, Box<Outcome>),
     /// A function that was still busy has returned.

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::call::{Call, Held};
+use super::gather::Gather;
 use super::seat::{Follower, Seat};
 use super::{Attempt, Runtime, Shared};
 use crate::attempt::{Task, Usage};
@@ -74,21 +75,27 @@ impl Runtime for Threads {
 }
 
 fn serve(inbox: &Receiver<Work>, shared: &Arc<Shared>) {
+    let gather = Gather::new(Arc::clone(shared));
     for Work { function, slot, first, more } in inbox {
-        run(&function, &first);
+        let mut cpu = cpu_us();
+        run(&function, &first, &gather, &mut cpu);
         for seat in more {
             if let Some(call) = seat.begin(shared, slot) {
-                run(&function, &call);
+                run(&function, &call, &gather, &mut cpu);
             }
         }
+        gather.tell();
     }
 }
 
-fn run(function: &Blocking, call: &Call) {
-    let (argument, before) = (call.argument(), cpu_us());
+/// Runs one call; `cpu` is this thread's processor time before and after.
+fn run(function: &Blocking, call: &Call, gather: &Arc<Gather>, cpu: &mut u64) {
+    gather.begin(call.live());
+    let argument = call.argument();
     let returned = panics::call(call.context(), || function(&argument, call.context()));
-    let used = Usage { user_us: cpu_us().saturating_sub(before), ..Usage::default() };
-    call.returned(Some(returned), used);
+    let before = std::mem::replace(cpu, cpu_us());
+    let used = Usage { user_us: cpu.saturating_sub(before), ..Usage::default() };
+    gather.end(call.returned(Some(returned), used));
 }
 
 /// Processor time of this thread; what of it the kernel worked is not told apart.

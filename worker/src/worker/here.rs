@@ -49,6 +49,7 @@ impl Loop {
     pub(super) fn happened(&mut self, news: Told) {
         match news {
             Told::Report(Report { key, event: Event::Ended(outcome) }) => self.ended(key, outcome),
+            Told::Several(news) => news.into_iter().for_each(|news| self.happened(news)),
             Told::Report(report) => {
                 if !self.is_dropped(report.key) {
                     self.outbox.push(report);

@@ -9,10 +9,11 @@ use crate::attempt::Outcome;
 /// A handful takes this long: much longer than to hand it over, and shorter than anybody notices.
 const HANDFUL_US: f64 = 1_000.0;
 const MOST: usize = 256;
-/// How much of the longest one is remembered from one call to the next: a few short ones do not make a function short.
+/// How much of the average is remembered from one call to the next: a few short ones do not make a function short, nor
+/// does one that was kept from its processor make it long.
 const MEMORY: f64 = 0.98;
 
-/// By function: the longest call of late, in microseconds.
+/// By function: how long a call takes on average of late, in microseconds.
 #[derive(Default)]
 pub(super) struct Pace(HashMap<Arc<str>, f64>);
 
@@ -20,23 +21,23 @@ impl Pace {
     pub(super) fn note(&mut self, function: &Arc<str>, outcome: &Outcome) {
         let took = outcome.usage.wall_us as f64;
         match self.0.get_mut(function) {
-            Some(longest) => *longest = took.max(*longest * MEMORY),
+            Some(average) => *average = *average * MEMORY + took * (1.0 - MEMORY),
             None => _ = self.0.insert(Arc::clone(function), took),
         }
     }
 
     /// For some time calls of this function are handed over one by one, however short they are.
     pub(super) fn alone(&mut self, function: &Arc<str>) {
-        if let Some(longest) = self.0.get_mut(function) {
-            *longest = longest.max(HANDFUL_US);
+        if let Some(average) = self.0.get_mut(function) {
+            *average = average.max(HANDFUL_US);
         }
     }
 
     /// How many calls may follow one.
     pub(super) fn followers(&self, function: &str) -> usize {
         // Nothing is known of a function that was never called: it may take a day.
-        let Some(longest) = self.0.get(function) else { return 0 };
-        let many = HANDFUL_US / longest.max(1.0);
+        let Some(average) = self.0.get(function) else { return 0 };
+        let many = HANDFUL_US / average.max(1.0);
         // A float becomes the nearest number that there is.
         (many as usize).min(MOST).saturating_sub(1)
     }
