@@ -30,6 +30,10 @@ mod verdict;
 mod view;
 mod words;
 
+/// Most of what one thread takes here another one frees.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     embed::maybe_become_spawner();
     args::run().into()

@@ -50,6 +50,8 @@ pub(crate) struct Array {
     pub(crate) counts: Counts,
     /// Of the job's switches.
     pub(crate) revision: u64,
+    /// The job starts no further task.
+    pub(crate) paused: bool,
     /// Rises with each change of a task or switch.
     pub(crate) changes: u64,
     /// The task that last said how far it has come.

@@ -156,7 +156,7 @@ fn ready(state: &State) -> Result<(), String> {
         let counts = job.counts();
         let policy = &state.policies.get(job.policy).policy;
         let may = counts.queued > 0
-            && !job.paused
+            && !job.is_paused()
             && !state.is_held_back(id)
             && policy.max_parallel.is_none_or(|most| counts.running < most);
         startable += u64::from(may);

@@ -74,7 +74,7 @@ impl State {
         let job = job(policy_id);
         let counts = job.counts();
         let queue = self.queues.get_mut(self.policies.get(policy_id).queue);
-        queue.jobs.insert(id);
+        queue.jobs.insert(id, 0);
         queue.queued += u64::from(counts.queued);
         self.totals.queued += u64::from(counts.queued);
         self.totals.backoff += u64::from(counts.backoff);
@@ -91,7 +91,7 @@ impl State {
         let counts = job.counts();
         assert!(counts.running == 0, "a job leaves after its tasks");
         let entry = self.queues.get_mut(queue);
-        entry.jobs.remove(&id);
+        entry.jobs.remove(id);
         entry.queued -= u64::from(counts.queued);
         self.totals.queued -= u64::from(counts.queued);
         self.totals.backoff -= u64::from(counts.backoff);
@@ -266,7 +266,7 @@ impl State {
         let entry = self.policies.get(job.policy);
         let counts = job.counts();
         let startable = counts.queued > 0
-            && !job.paused
+            && !job.is_paused()
             && !held_back
             && entry.policy.max_parallel.is_none_or(|most| counts.running < most);
         let class = entry.class;

@@ -1,4 +1,4 @@
-//! The jobs of a class, in order, each with a stamp. Jobs that follow each other mostly have the same stamp, so a
+//! Jobs in order, each with a stamp: those of a class, or of a queue. Jobs that follow each other mostly have the same stamp, so a
 //! million of them cost one bit each and not a node.
 
 use std::collections::BTreeMap;
@@ -77,6 +77,23 @@ impl Line {
         })
     }
 
+    /// Every id below this one, descending.
+    pub(crate) fn below(&self, job: JobId) -> impl Iterator<Item = JobId> + '_ {
+        let mut end = Some(job.0.div_ceil(PAGE));
+        let pages = std::iter::from_fn(move || {
+            let ((page, _), _) = self.groups.range(..(end?, 0)).next_back()?;
+            end = Some(*page);
+            Some((*page, self.page(*page).fold(0, |all, (_, bits)| all | bits)))
+        });
+        let ids = pages.flat_map(|(page, all)| {
+            (0..PAGE)
+                .rev()
+                .filter(move |slot| all & 1 << slot != 0)
+                .map(move |slot| JobId(page * PAGE + slot))
+        });
+        ids.skip_while(move |id| *id >= job)
+    }
+
     /// How many ids are below this one; counting stops at `limit`.
     pub(crate) fn before(&self, job: JobId, limit: usize) -> usize {
         let mut count = 0;
@@ -137,6 +154,7 @@ mod tests {
                 prop_assert_eq!(line.first(), model.first_key_value().map(|(job, stamp)| (*job, *stamp)));
                 prop_assert_eq!(line.before(job, 50), model.range(..job).take(50).count());
                 prop_assert!(line.iter().eq(model.keys().copied()));
+                prop_assert!(line.below(job).eq(model.range(..job).rev().map(|(job, _)| *job)));
             }
         }
     }

@@ -1,11 +1,8 @@
 //! Queues by name: their switches, their live jobs and their figures. What goes next is `ready.rs`'s business.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{id::JobId, ready::QueueId};
+use crate::{line::Line, ready::QueueId};
 
 /// The known queues.
 #[derive(Debug, Default)]
@@ -22,7 +19,8 @@ pub(crate) struct Queue {
     pub(crate) paused: bool,
     pub(crate) revision: u64,
     pub(crate) policies: u32,
-    pub(crate) jobs: BTreeSet<JobId>,
+    /// The live ones, all with stamp 0.
+    pub(crate) jobs: Line,
     pub(crate) queued: u64,
     pub(crate) running: u64,
 }
@@ -44,7 +42,7 @@ impl Queues {
             paused: false,
             revision: 0,
             policies: 0,
-            jobs: BTreeSet::new(),
+            jobs: Line::default(),
             queued: 0,
             running: 0,
         };

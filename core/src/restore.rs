@@ -188,13 +188,11 @@ impl Restore {
     fn put(&mut self, state: &mut State, id: JobId, now: Now) {
         let Some(plain) = self.jobs.remove(id) else { return };
         let switches = self.switches.remove(&id);
-        let paused = switches.as_ref().is_some_and(|(_, paused, _)| *paused);
         let array = self.array(state, id, plain.total, switches, now);
         state.add_job(id, &plain.policy, |policy| Job {
             policy,
             total: plain.total,
             submitted: plain.submitted,
-            paused,
             array,
         });
     }
@@ -243,8 +241,9 @@ impl Restore {
             let (recorded, failures, losses) = (tried.attempt, tried.failures, tried.losses);
             array.unfold(task.index, Task { recorded, failures, losses, doubtful: true, avoid: None, stage });
         }
-        if let Some((revision, _, cancelling)) = switches {
+        if let Some((revision, paused, cancelling)) = switches {
             array.revision = revision;
+            array.paused = paused;
             array.restore_cancelling(cancelling);
         }
         array.counts = array.recount(total);

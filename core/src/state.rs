@@ -120,7 +120,6 @@ pub(crate) struct Job {
     pub(crate) policy: PolicyId,
     pub(crate) total: u32,
     pub(crate) submitted: WallTime,
-    pub(crate) paused: bool,
     pub(crate) array: Option<Box<Array>>,
 }
 
@@ -178,6 +177,11 @@ impl Job {
             Some(array) => array.counts,
             None => Counts { queued: self.total, ..Counts::default() },
         }
+    }
+
+    /// It starts no further task.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.array.as_ref().is_some_and(|array| array.paused)
     }
 
     /// The tasks of the job, as far as they deviate; made if there is none.

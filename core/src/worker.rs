@@ -5,9 +5,11 @@
 //! descending, job, index), and none starts before the first of them fits.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
+
+use rustc_hash::FxHashSet;
 
 use crate::{
     event::WorkerHello,
@@ -38,7 +40,7 @@ pub(crate) struct Worker {
     free_named: BTreeMap<Arc<str>, i64>,
     tasks: BTreeMap<TaskId, Place>,
     accepted: VecDeque<Lease>,
-    accepted_set: BTreeSet<Lease>,
+    accepted_set: FxHashSet<Lease>,
 }
 
 /// Free slots, plain and async: workers with most go first.
@@ -83,7 +85,7 @@ impl Worker {
             free_named,
             tasks: BTreeMap::new(),
             accepted: VecDeque::new(),
-            accepted_set: BTreeSet::new(),
+            accepted_set: FxHashSet::default(),
         }
     }
 

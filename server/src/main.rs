@@ -14,6 +14,10 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// Most of what one thread takes here another one frees.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     log(args.log_format);

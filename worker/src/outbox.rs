@@ -7,6 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::attempt::{Chunk, Key, Outcome, Stream};
@@ -103,7 +104,7 @@ pub(crate) struct Outbox {
     sent: VecDeque<(Seq, Vec<Report>)>,
     unsent: VecDeque<Report>,
     /// Attempts whose end is here.
-    ended: HashSet<Key>,
+    ended: FxHashSet<Key>,
 }
 
 impl Outbox {

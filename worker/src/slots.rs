@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
+
 use crate::attempt::{Key, Needs, Task};
 
 /// Where a task waits and runs. Lanes have nothing in common but the named resources.
@@ -28,13 +30,13 @@ pub(crate) struct Busy {
 pub(crate) struct Slots {
     lanes: [Line; 2],
     named: BTreeMap<String, u64>,
-    running: BTreeMap<Key, Held>,
+    running: FxHashMap<Key, Held>,
     /// Attempts that have ended, and whose function has not returned.
     busy: HashMap<Key, (Lane, Vec<u32>)>,
     /// Where each task waits.
-    places: HashMap<Key, (Lane, Place)>,
+    places: FxHashMap<Key, (Lane, Place)>,
     /// How many tasks beside one have the same slot, to run there one after another.
-    followers: HashMap<(Lane, u32), u32>,
+    followers: FxHashMap<(Lane, u32), u32>,
 }
 
 /// One lane: who waits in it, and which of its slots are free.
@@ -58,10 +60,10 @@ impl Slots {
         Slots {
             lanes: [line(slots), line(asynchronous)],
             named,
-            running: BTreeMap::new(),
+            running: FxHashMap::default(),
             busy: HashMap::new(),
-            places: HashMap::new(),
-            followers: HashMap::new(),
+            places: FxHashMap::default(),
+            followers: FxHashMap::default(),
         }
     }
 
@@ -119,8 +121,11 @@ impl Slots {
             let (task, _) = entry.remove();
             self.places.remove(&task.key);
             self.running.insert(task.key, Held { lane, slots: vec![slot], named: BTreeMap::new() });
-            *self.followers.entry((lane, slot)).or_default() += 1;
             followers.push(task);
+        }
+        if !followers.is_empty() {
+            let many = u32::try_from(followers.len()).expect("a handful");
+            *self.followers.entry((lane, slot)).or_default() += many;
         }
         followers
     }

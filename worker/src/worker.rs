@@ -4,7 +4,6 @@
 //! It decides nothing about processes (`runtime/`) and nothing about the wire (`session/`); it is the one place that
 //! knows which attempts are here and in which state.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, pending};
 use std::os::unix::ffi::OsStrExt;
@@ -12,6 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -134,7 +134,7 @@ struct Loop {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     slots: Slots,
-    running: HashMap<Key, Running>,
+    running: FxHashMap<Key, Running>,
     pace: Pace,
     runtimes: Arc<Runtimes>,
     outbox: Outbox,
@@ -252,7 +252,7 @@ impl Loop {
             shared,
             registry,
             slots: Slots::new(config.slots, config.async_slots, config.resources.clone()),
-            running: HashMap::new(),
+            running: FxHashMap::default(),
             pace: Pace::default(),
             runtimes,
             outbox: Outbox::default(),

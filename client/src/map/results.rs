@@ -7,7 +7,7 @@ use crate::failed::CallError;
 use crate::model::Task;
 use crate::ordered::InOrder;
 use crate::results::{Results, ResultsQuery};
-use crate::value::Value;
+use crate::value::{Read, Value};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -27,17 +27,28 @@ pub struct Element<R> {
 /// owner can be shared.
 type Reading<R> = Mutex<Pin<Box<dyn Future<Output = Result<Element<R>>> + Send>>>;
 
-/// Reads the value of an ended task.
-fn read<R: Value>(client: &Client, job: &Job, task: Task, cursor: u64) -> Reading<R> {
-    let (client, callee, index) = (client.clone(), job.callee.clone(), task.index);
-    Mutex::new(Box::pin(async move {
-        let value = match callee.read(&client, task).await {
+/// The value of an ended task: mostly it came with it.
+fn read<R: Value>(
+    client: &Client,
+    job: &Job,
+    task: Task,
+    cursor: u64,
+) -> std::result::Result<Element<R>, Reading<R>> {
+    let index = task.index;
+    let task = match job.callee.at_hand(task) {
+        Ok(Read::Here(value)) => return Ok(Element { index, cursor, value: Ok(value) }),
+        Ok(Read::Elsewhere(task)) => task,
+        Err(failed) => return Ok(Element { index, cursor, value: Err(failed) }),
+    };
+    let (client, callee) = (client.clone(), job.callee.clone());
+    Err(Mutex::new(Box::pin(async move {
+        let value = match callee.read(&client, *task).await {
             Ok(value) => Ok(value),
             Err(Error::Call(failed)) => Err(failed),
             Err(error) => return Err(error),
         };
         Ok(Element { index, cursor, value })
-    }))
+    })))
 }
 
 /// Results of a map in the order in which they are committed: each exactly once, from a cursor.
@@ -88,7 +99,10 @@ impl<R: Value> MapResults<R> {
                 Ok(end) => end,
                 Err(error) => return Some(Err(error)),
             };
-            self.reading = Some(read(&self.client, job, end.task, end.cursor));
+            match read(&self.client, job, end.task, end.cursor) {
+                Ok(element) => return Some(Ok(element)),
+                Err(reading) => self.reading = Some(reading),
+            }
         }
         let read = self.reading.as_mut()?.get_mut().expect("never locked").as_mut().await;
         self.reading = None;
@@ -137,7 +151,10 @@ impl<R: Value> Elementwise<R> {
                 Ok(task) => task,
                 Err(error) => return Some(Err(error)),
             };
-            self.reading = Some(read(&self.client, job, task, self.given + 1));
+            match read(&self.client, job, task, self.given + 1) {
+                Ok(element) => return Some(Ok(element)),
+                Err(reading) => self.reading = Some(reading),
+            }
         }
         let read = self.reading.as_mut()?.get_mut().expect("never locked").as_mut().await;
         self.reading = None;

@@ -58,13 +58,13 @@ fn remove(state: &mut State, job: JobId, dry_run: bool, out: &mut Outcome) -> Re
 
 fn switch(state: &mut State, id: JobId, paused: bool, dry_run: bool, out: &mut Outcome) -> Reply {
     let Some(job) = state.jobs.get_mut(id) else { return Reply::NotLive(id) };
-    if job.paused == paused {
+    if job.is_paused() == paused {
         let note = if paused { "already paused" } else { "not paused" };
         return Reply::Acted { tasks: 0, stopping: 0, note };
     }
     let counts = job.counts();
     if !dry_run {
-        job.paused = paused;
+        job.unfold().paused = paused;
         record(state, id, out);
         state.settle(id);
     }
@@ -76,8 +76,7 @@ pub(crate) fn record(state: &mut State, id: JobId, out: &mut Outcome) {
     let array = state.array(id);
     array.revision += 1;
     array.changes += 1;
-    let (revision, cancelling) = (array.revision, array.cancelling.clone());
-    let paused = state.jobs.get(id).is_some_and(|job| job.paused);
+    let (revision, paused, cancelling) = (array.revision, array.paused, array.cancelling.clone());
     out.writes.push(Write::Job { job: id, revision, paused, cancelling });
 }
 

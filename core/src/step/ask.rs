@@ -61,7 +61,7 @@ pub(crate) fn job_view(state: &State, now: Now, id: JobId) -> JobView {
         counts: job.counts(),
         submitted: job.submitted,
         started: array.and_then(|array| array.started),
-        paused: job.paused,
+        paused: job.is_paused(),
         cancelling: array.is_some_and(|array| !array.cancelling.is_empty()),
         rerun_of: array.and_then(|array| array.rerun_of),
         revision: array.map_or(0, |array| array.changes),
@@ -76,7 +76,7 @@ pub(crate) fn job_phase(state: &State, job: &Job) -> Phase {
     if let Some(end) = counts.end() {
         return Phase::Ended(end);
     }
-    let paused = job.paused || state.queues.get(state.policies.get(job.policy).queue).paused;
+    let paused = job.is_paused() || state.queues.get(state.policies.get(job.policy).queue).paused;
     match (counts.running, counts.queued) {
         (1.., _) => Phase::Running,
         _ if paused => Phase::Blocked,
@@ -92,7 +92,7 @@ fn jobs(state: &State, now: Now, before: Option<JobId>, queue: Option<&str>, lim
         None => state.jobs.below(before).map(|(id, _)| id).take(limit).collect(),
         Some(name) => {
             let Some(queue) = state.queues.find(name) else { return Vec::new() };
-            state.queues.get(queue).jobs.range(..before).rev().take(limit).copied().collect()
+            state.queues.get(queue).jobs.below(before).take(limit).collect()
         }
     };
     ids.into_iter().map(|id| job_view(state, now, id)).collect()
@@ -101,7 +101,7 @@ fn jobs(state: &State, now: Now, before: Option<JobId>, queue: Option<&str>, lim
 fn tasks(state: &State, id: JobId, from: u32, limit: usize) -> Reply {
     let Some(job) = state.jobs.get(id) else { return Reply::NotLive(id) };
     let limit = limit.min(ANSWERS);
-    let blocked = job.paused || state.queues.get(state.policies.get(job.policy).queue).paused;
+    let blocked = job.is_paused() || state.queues.get(state.policies.get(job.policy).queue).paused;
     let queued = if blocked { Phase::Blocked } else { Phase::Queued };
     let mut tasks = Vec::new();
     let mut next = match job.array.as_ref().and_then(|array| array.only.as_ref()) {
@@ -206,7 +206,7 @@ pub(crate) fn worker_view(state: &State, now: Now, id: WorkerId) -> Option<Worke
 
 pub(crate) fn queue_view(state: &State, now: Now, id: QueueId) -> QueueView {
     let queue = state.queues.get(id);
-    let oldest = queue.jobs.iter().take(OLDEST).filter_map(|id| state.jobs.get(*id));
+    let oldest = queue.jobs.iter().take(OLDEST).filter_map(|id| state.jobs.get(id));
     let oldest = oldest.into_iter().find(|job| job.counts().running == 0);
     QueueView {
         name: queue.name.clone(),

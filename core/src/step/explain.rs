@@ -85,7 +85,7 @@ fn held_back(state: &State, job: &Job) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let entry = state.policies.get(job.policy);
     let queue = state.queues.get(entry.queue);
-    if job.paused {
+    if job.is_paused() {
         reasons.push(Reason::JobPaused);
     }
     if queue.paused {

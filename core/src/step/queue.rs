@@ -57,7 +57,7 @@ fn switch(state: &mut State, name: &Arc<str>, paused: bool, out: &mut Outcome) {
 /// runs counts as not started: it is killed when the worker says that it has it.
 fn purge(state: &mut State, now: Now, name: &str, dry_run: bool, out: &mut Outcome) -> (u64, u64) {
     let Some(id) = state.queues.find(name) else { return (0, 0) };
-    let jobs: Vec<JobId> = state.queues.get(id).jobs.iter().copied().collect();
+    let jobs: Vec<JobId> = state.queues.get(id).jobs.iter().collect();
     let (mut purged_jobs, mut purged_tasks) = (0, 0);
     for id in jobs {
         let Some(job) = state.jobs.get_mut(id) else { continue };

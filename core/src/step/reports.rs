@@ -24,11 +24,12 @@ pub(crate) fn reports(
     out: &mut Outcome,
 ) {
     let Some(worker) = session::hear(state, now, session) else { return };
-    let ended: BTreeSet<Lease> = reports
-        .iter()
-        .filter(|report| matches!(report.what, ReportKind::Ended { .. } | ReportKind::Returned))
-        .map(|report| report.lease)
-        .collect();
+    let is_end = |report: &Report| matches!(report.what, ReportKind::Ended { .. } | ReportKind::Returned);
+    let mut ended = BTreeSet::new();
+    // Mostly there is nothing but ends, and nobody asks.
+    if !reports.iter().all(is_end) {
+        ended.extend(reports.iter().filter(|report| is_end(report)).map(|report| report.lease));
+    }
     let mut abandoned = BTreeSet::new();
     for report in reports {
         if is_current(state, worker, &report.lease) {
@@ -36,7 +37,7 @@ pub(crate) fn reports(
             continue;
         }
         let known = state.workers.get(&worker).is_some_and(|worker| worker.has_accepted(&report.lease));
-        let is_end = matches!(report.what, ReportKind::Ended { .. } | ReportKind::Returned);
+        let is_end = is_end(&report);
         if known || (!is_end && ended.contains(&report.lease)) {
             continue;
         }

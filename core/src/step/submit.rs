@@ -120,13 +120,8 @@ fn add(
         unfolded.rerun_of = new.rerun_of;
         array = Some(Box::new(unfolded));
     }
-    let shared = state.add_job(id, &policy, |policy| Job {
-        policy,
-        total: new.total,
-        submitted: now.wall,
-        paused: false,
-        array,
-    });
+    let shared =
+        state.add_job(id, &policy, |policy| Job { policy, total: new.total, submitted: now.wall, array });
     if let Some(key) = &new.key {
         state.memory.keep_key(id, key);
     }

@@ -29,8 +29,12 @@ impl Followers {
             return;
         }
         jobs.retain(|_, sender| sender.receiver_count() > 0);
+        let mut before = None;
         for job in writes.iter().filter_map(touched) {
-            if let Some(sender) = jobs.get(&job) {
+            // Most writes of a batch are of the same job as the one before.
+            if before.replace(job) != Some(job)
+                && let Some(sender) = jobs.get(&job)
+            {
                 sender.send_replace(());
             }
         }

@@ -7,7 +7,7 @@ use taskq_core::{effect::Write, id::JobId};
 use super::{
     Error,
     clean::{Cleaner, Plan, Weight},
-    codec::{self, Stored, record::Record},
+    codec::{self, record::Record},
     entries::Loc,
     guard::{Fault, Guard},
     index::{Index, Stage},
@@ -71,14 +71,14 @@ impl Writer {
 
     fn prepare(&mut self, shared: &Shared, writes: &[Write]) -> Result<(Encoded, Plan), Error> {
         let index = trouble::read(&shared.index);
-        let new = codec::pack(&number_outputs(&index, writes));
+        let new = codec::pack(number_outputs(&index, writes));
         let added = new.iter().map(|r| prost::Message::encoded_len(r) as u64).sum();
         let weight = Weight { parts: self.extent.parts, bytes: self.extent.bytes, live: index.live_bytes };
         let plan =
             self.cleaner.plan(&shared.engine, &shared.place, &index, self.extent.next, weight, added)?;
         drop(index);
         // What is carried over comes first: a job may be forgotten by this very batch.
-        let records = codec::pack(&plan.carried).into_iter().chain(new);
+        let records = codec::pack(plan.carried.iter().map(codec::Stored::parts)).into_iter().chain(new);
         let encoded = encode(self.extent.next, records).ok_or_else(|| {
             let cause =
                 std::io::Error::new(std::io::ErrorKind::InvalidInput, "the batch is larger than 4 GiB");
@@ -170,9 +170,9 @@ fn poison(shared: &Shared, error: Error) -> Error {
 }
 
 /// Gives each piece of output the next number of its job.
-fn number_outputs(index: &Index, writes: &[Write]) -> Vec<Stored> {
+fn number_outputs<'a>(index: &Index, writes: &'a [Write]) -> impl Iterator<Item = (&'a Write, u64)> {
     let mut next: HashMap<JobId, u64> = HashMap::new();
-    let mut numbered = |write: &Write| {
+    writes.iter().map(move |write| {
         let mut number = 0;
         if let Write::Output { task, .. } = write {
             let due = next
@@ -181,9 +181,8 @@ fn number_outputs(index: &Index, writes: &[Write]) -> Vec<Stored> {
             number = *due;
             *due += 1;
         }
-        Stored { write: write.clone(), number }
-    };
-    writes.iter().map(&mut numbered).collect()
+        (write, number)
+    })
 }
 
 fn highest(writes: &[Write]) -> JobId {

@@ -32,8 +32,12 @@ impl Loop {
     fn start_several(&mut self, first: Task, slot: u32) {
         let function = Arc::clone(&first.call().expect("only calls follow").function);
         let many = self.pace.followers(&function);
+        let (job, has_element) = (Arc::clone(&first.job), !first.fields.is_empty());
         let same = |task: &Task| {
-            self.runtimes.can_follow(task) && task.call().is_some_and(|call| call.function == function)
+            // What holds for one element of a job holds for the others.
+            (Arc::ptr_eq(&task.job, &job) && has_element && !task.fields.is_empty())
+                || (task.call().is_some_and(|call| call.function == function)
+                    && self.runtimes.can_follow(task))
         };
         let more = self.slots.follow(first.key, many, same);
         let keys: Vec<Key> = [first.key].into_iter().chain(more.iter().map(|task| task.key)).collect();

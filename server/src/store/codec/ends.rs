@@ -24,7 +24,7 @@ pub(in crate::store) struct Span {
 
 /// One `Ended` fact of a record.
 pub(super) struct Item<'a> {
-    pub(super) indices: RoaringBitmap,
+    pub(super) indices: Indices,
     pub(super) rank: u64,
     pub(super) end: End,
     pub(super) attempt: Attempt,
@@ -35,14 +35,46 @@ pub(super) struct Item<'a> {
     pub(super) wall: WallTime,
 }
 
+/// Which tasks an item speaks of. Nearly always it is one.
+pub(super) enum Indices {
+    One(u32),
+    Many(RoaringBitmap),
+}
+
+impl Indices {
+    fn len(&self) -> u64 {
+        match self {
+            Indices::One(_) => 1,
+            Indices::Many(set) => set.len(),
+        }
+    }
+
+    /// The lowest and the highest; `None` if there is none.
+    fn ends(&self) -> Option<(u32, u32)> {
+        match self {
+            Indices::One(index) => Some((*index, *index)),
+            Indices::Many(set) => set.min().zip(set.max()),
+        }
+    }
+
+    pub(super) fn into_set(self) -> RoaringBitmap {
+        match self {
+            Indices::One(index) => RoaringBitmap::from([index]),
+            Indices::Many(set) => set,
+        }
+    }
+}
+
 /// The span of a record; an error if it has no task.
 pub(in crate::store) fn span(raw: &record::Ends) -> Result<Span, Error> {
     let mut span = Span { count: 0, low: u32::MAX, high: 0 };
     for item in items(raw) {
         let item = item?;
         span.count += item.indices.len();
-        span.low = span.low.min(item.indices.min().unwrap_or(u32::MAX));
-        span.high = span.high.max(item.indices.max().unwrap_or(0));
+        if let Some((low, high)) = item.indices.ends() {
+            span.low = span.low.min(low);
+            span.high = span.high.max(high);
+        }
     }
     if span.count == 0 { Err(Error::Bad("a record of ends has no tasks")) } else { Ok(span) }
 }
@@ -57,12 +89,19 @@ pub(in crate::store) fn tasks_from(
     for item in items(raw) {
         let item = item?;
         let skip = u32::try_from(from.0.saturating_sub(item.rank)).unwrap_or(u32::MAX);
-        let Some(first) = item.indices.select(skip) else { continue };
-        for (index, rank) in item.indices.range(first..).zip(item.rank + u64::from(skip)..) {
-            if tasks.len() >= limit {
-                return Ok(tasks);
+        match &item.indices {
+            Indices::One(_) if skip > 0 => {}
+            Indices::One(_) if tasks.len() >= limit => return Ok(tasks),
+            Indices::One(index) => tasks.push(item.task(*index, item.rank)),
+            Indices::Many(set) => {
+                let Some(first) = set.select(skip) else { continue };
+                for (index, rank) in set.range(first..).zip(item.rank + u64::from(skip)..) {
+                    if tasks.len() >= limit {
+                        return Ok(tasks);
+                    }
+                    tasks.push(item.task(index, rank));
+                }
             }
-            tasks.push(item.task(index, rank));
         }
     }
     Ok(tasks)
@@ -77,9 +116,17 @@ pub(in crate::store) fn tasks_of(
     let mut tasks = Vec::new();
     for item in items(raw) {
         let item = item?;
-        for index in (&item.indices & wanted).iter().take(limit) {
-            let rank = item.rank + item.indices.rank(index) - 1;
-            tasks.push(item.task(index, rank));
+        match &item.indices {
+            Indices::One(index) if wanted.contains(*index) && limit > 0 => {
+                tasks.push(item.task(*index, item.rank));
+            }
+            Indices::One(_) => {}
+            Indices::Many(set) => {
+                for index in (set & wanted).iter().take(limit) {
+                    let rank = item.rank + set.rank(index) - 1;
+                    tasks.push(item.task(index, rank));
+                }
+            }
         }
     }
     Ok(tasks)
@@ -107,11 +154,11 @@ pub(super) fn items(raw: &record::Ends) -> impl Iterator<Item = Result<Item<'_>,
     raw.items.iter().map(move |item| {
         let indices = if item.set.is_empty() {
             let index = next_index.checked_add(item.skip).and_then(|i| u32::try_from(i).ok());
-            RoaringBitmap::from_iter([index.ok_or(Error::Bad("an index is out of range"))?])
+            Indices::One(index.ok_or(Error::Bad("an index is out of range"))?)
         } else {
-            bitmap(&item.set)?
+            Indices::Many(bitmap(&item.set)?)
         };
-        let last = indices.max().ok_or(Error::Bad("a set of ends is empty"))?;
+        let (_, last) = indices.ends().ok_or(Error::Bad("a set of ends is empty"))?;
         let next_rank = rank.checked_add(indices.len()).ok_or(Error::Bad("a rank is out of range"))?;
         let attempt = item.attempt.checked_add(1).and_then(|a| u32::try_from(a).ok());
         let worker_place = item.worker as usize;

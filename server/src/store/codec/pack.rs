@@ -25,11 +25,18 @@ pub(in crate::store) struct Stored {
 /// Bytes of detail after which a record of ends is closed: a reader of one task must not decode megabytes.
 const ENDS_BYTES: usize = 16 << 10;
 
-/// Facts as records, in order.
-pub(in crate::store) fn pack(facts: &[Stored]) -> Vec<Record> {
-    let mut packer = Packer { records: Vec::with_capacity(facts.len()), open: None, policy: None };
-    for fact in facts {
-        packer.add(fact);
+impl Stored {
+    /// As [`pack`] takes it.
+    pub(in crate::store) fn parts(&self) -> (&Write, u64) {
+        (&self.write, self.number)
+    }
+}
+
+/// Facts, each with its number as in [`Stored`], as records in order.
+pub(in crate::store) fn pack<'a>(facts: impl IntoIterator<Item = (&'a Write, u64)>) -> Vec<Record> {
+    let mut packer = Packer { records: Vec::new(), open: None, policy: None };
+    for (write, number) in facts {
+        packer.add(write, number);
     }
     packer.close();
     packer.records
@@ -51,16 +58,16 @@ struct OpenEnds {
 }
 
 impl Packer {
-    fn add(&mut self, fact: &Stored) {
-        if let Write::Ended { job, rank, .. } = &fact.write {
+    fn add(&mut self, write: &Write, number: u64) {
+        if let Write::Ended { job, rank, .. } = write {
             let joins = |o: &OpenEnds| o.ends.job == job.0 && o.next_rank == rank.0 && o.bytes < ENDS_BYTES;
             if !self.open.as_ref().is_some_and(joins) {
                 self.close();
             }
-            self.end(&fact.write);
+            self.end(write);
         } else {
             self.close();
-            let body = self.single(fact);
+            let body = self.single(write, number);
             self.records.push(Record { body: Some(body) });
         }
     }
@@ -114,8 +121,8 @@ impl Packer {
         }
     }
 
-    fn single(&mut self, fact: &Stored) -> Body {
-        match &fact.write {
+    fn single(&mut self, write: &Write, number: u64) -> Body {
+        match write {
             Write::Epoch(epoch) => Body::Epoch(epoch.0),
             Write::Submitted(submitted) => Body::Submitted(self.submitted(submitted)),
             Write::Attempt { task, attempt, failures, losses, delay, detail, worker } => {
@@ -158,7 +165,7 @@ impl Packer {
                 offset: *offset,
                 data: data.clone(),
                 worker: worker.as_ref().to_owned(),
-                number: fact.number,
+                number,
             }),
             Write::Queue { name, revision, paused } => Body::Queue(record::Queue {
                 name: name.as_ref().to_owned(),

@@ -131,7 +131,7 @@ fn calls() -> Vec<Stored> {
 
 fn encode(facts: &[Stored]) -> Vec<u8> {
     let mut stream = Vec::new();
-    for record in pack(facts) {
+    for record in pack(facts.iter().map(Stored::parts)) {
         frame(&record, &mut stream);
     }
     stream
@@ -179,7 +179,7 @@ fn the_stored_samples_are_readable() {
 #[test]
 fn only_what_an_earlier_version_cannot_know_has_a_later_format() {
     let formats = |facts: &[Stored]| {
-        let records = pack(facts);
+        let records = pack(facts.iter().map(Stored::parts));
         let mut formats: Vec<u8> = Vec::new();
         for record in records {
             let mut entry = Vec::new();

@@ -121,7 +121,7 @@ fn ends(raw: &record::Ends) -> Result<Vec<Stored>, Error> {
         let item = item?;
         let write = Write::Ended {
             job: JobId(raw.job),
-            indices: item.indices,
+            indices: item.indices.into_set(),
             rank: Rank(item.rank),
             end: item.end,
             attempt: item.attempt,

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::num::NonZeroU32;
 
 use roaring::RoaringBitmap;
 use taskq_core::id::{Millis, WallTime};
@@ -20,15 +21,23 @@ const LOOKED_AT: usize = 65_536;
 const KEYED: u32 = 1 << 31;
 /// In [`Job::len`]: it has the id of a submit call.
 const REPEAT: u32 = 1 << 30;
+/// In [`Job::len`]: nothing. Always set, so that a slot without a job needs no byte to say so.
+const SOME: NonZeroU32 = NonZeroU32::new(1 << 29).expect("a bit is not 0");
 
 /// One kept job. A queued job of one task needs nothing but this.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::store) struct Job {
     seq: u64,
     offset: u32,
-    /// The length of the submission's entry, and [`KEYED`] and [`REPEAT`].
-    len: u32,
+    /// The length of the submission's entry, and [`KEYED`], [`REPEAT`] and [`SOME`].
+    len: NonZeroU32,
     more: Option<Box<More>>,
+}
+
+impl Default for Job {
+    fn default() -> Job {
+        Job { seq: 0, offset: 0, len: SOME, more: None }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +95,8 @@ pub(in crate::store) enum Spot {
 impl Job {
     /// Where its submission is; `None` if that was not seen.
     pub(in crate::store) fn spec(&self) -> Option<Loc> {
-        let loc = Loc { seq: self.seq, offset: self.offset, len: self.len & !(KEYED | REPEAT) };
+        let len = self.len.get() & !(KEYED | REPEAT | SOME.get());
+        let loc = Loc { seq: self.seq, offset: self.offset, len };
         (loc.len > 0).then_some(loc)
     }
 
@@ -97,7 +107,7 @@ impl Job {
 
     /// It has an idempotency key or the id of a submit call: the core wants to know it after it has ended.
     pub(in crate::store) fn remembered(&self) -> bool {
-        self.len & (KEYED | REPEAT) != 0
+        self.len.get() & (KEYED | REPEAT) != 0
     }
 
     /// What retention must know, once it has ended.
@@ -105,7 +115,7 @@ impl Job {
         let more = self.more.as_ref()?;
         self.spec()?;
         let (wall, _) = more.end?;
-        Some(Term { wall, keyed: self.len & KEYED != 0, keep: more.keep })
+        Some(Term { wall, keyed: self.len.get() & KEYED != 0, keep: more.keep })
     }
 
     /// The record of ends that has this rank, and those after it, with their first ranks.
@@ -221,9 +231,9 @@ impl Job {
 
     pub(super) fn submitted(&mut self, loc: Loc, keyed: bool, repeat: bool, keep: Option<Millis>) -> Spot {
         let freed = self.spec().map_or(0, |loc| u64::from(loc.len));
-        debug_assert!(loc.len < REPEAT, "a submission is no longer than a request");
+        debug_assert!(loc.len < SOME.get(), "a submission is no longer than a request");
         (self.seq, self.offset) = (loc.seq, loc.offset);
-        self.len = loc.len | if keyed { KEYED } else { 0 } | if repeat { REPEAT } else { 0 };
+        self.len = SOME | loc.len | if keyed { KEYED } else { 0 } | if repeat { REPEAT } else { 0 };
         if keep.is_some() {
             self.more().keep = keep;
         }
