@@ -45,9 +45,9 @@ def main() -> int:
         }
         try:
             for turn in range(options.repeat):
-                run["syncs_per_second"].append(machine.syncs_per_second(folder))
                 for place, system in enumerate(systems):
                     if not entries[system.name]["trouble"]:
+                        run["syncs_per_second"].append(machine.syncs_per_second(folder))
                         take_turn(system, entries[system.name], folder / f"{turn}-{place}")
         finally:
             end_children()
