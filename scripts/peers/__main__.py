@@ -40,15 +40,13 @@ def main() -> int:
         run = {
             "repeat": options.repeat,
             "machine": machine.facts(folder),
-            "syncs_per_second": [],
             "systems": list(entries.values()),
         }
         try:
             for turn in range(options.repeat):
                 for place, system in enumerate(systems):
                     if not entries[system.name]["trouble"]:
-                        run["syncs_per_second"].append(machine.syncs_per_second(folder))
-                        take_turn(system, entries[system.name], folder / f"{turn}-{place}")
+                        take_turn(system, entries[system.name], turn, folder / f"{turn}-{place}")
         finally:
             end_children()
     RAW.parent.mkdir(exist_ok=True)
@@ -91,19 +89,21 @@ def entry(system) -> dict:
         "trouble": f"not measured: {trouble}" if trouble else None,
         "failed": False,
         "measured": [],
+        "limits": [],
     }
 
 
-def take_turn(system, entry: dict, folder: Path) -> None:
+def take_turn(system, entry: dict, turn: int, folder: Path) -> None:
     start = time.monotonic()
     folder.mkdir()
+    syncs = machine.syncs_per_second(folder)
     signal.alarm(TURN_SECONDS)
     try:
         try:
             system.start(folder)
             system.warm()
             for measured in system.run():
-                entry["measured"].append(measured.as_dict())
+                entry["measured"].append(measured.as_dict(turn=turn, syncs_per_second=syncs))
                 say(f"{system.name}: {tell(measured)}")
         finally:
             system.stop()
@@ -113,7 +113,9 @@ def take_turn(system, entry: dict, folder: Path) -> None:
         entry["trouble"] = f"failed: {cause}"
     finally:
         signal.alarm(0)
-    say(f"{system.name}: {time.monotonic() - start:.1f} s")
+    if system.limits:
+        entry["limits"].append(system.limits)
+    say(f"{system.name}: {time.monotonic() - start:.1f} s, after {syncs:,.0f} syncs/s")
 
 
 def tell(measured) -> str:

@@ -1,5 +1,6 @@
 """What one measurement is, and how it is taken: wall time, and the CPU time of all that belongs to this run."""
 
+import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -20,8 +21,8 @@ class Measured:
     cpu_us_per_task: float | None = None
     latency_us: dict[str, float] | None = None  # p50, p99, max
 
-    def as_dict(self) -> dict:
-        return asdict(self)
+    def as_dict(self, **of_its_turn) -> dict:
+        return {**asdict(self), **of_its_turn}
 
 
 def throughput(group: str, how: str, durable: str, tasks: int, work) -> Measured:
@@ -49,8 +50,8 @@ def lone(group: str, how: str, durable: str, calls: int, call) -> Measured:
 
 def percentiles(times_us: list[float]) -> dict[str, float]:
     times = sorted(times_us)
-    at = lambda share: times[min(len(times) - 1, int(len(times) * share))]  # noqa: E731
-    return {"p50": at(0.50), "p99": at(0.99), "max": times[-1]}
+    at = lambda percent: times[math.ceil(len(times) * percent / 100) - 1]  # noqa: E731
+    return {"p50": at(50), "p99": at(99), "max": times[-1]}
 
 
 def expect(found, wanted, what: str) -> None:

@@ -14,6 +14,8 @@ class System:
     groups: tuple[str, ...] = ()
     #: How it is set up and called, as Markdown; under the tables.
     settings = ""
+    #: What the machine can do without any system, if this one measures that too.
+    limits: dict[str, float] = {}
 
     def missing(self) -> str | None:
         """Why it cannot be measured here, if so."""

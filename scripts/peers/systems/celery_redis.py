@@ -12,7 +12,7 @@ from measure import Measured, expect, lone, throughput
 from system import System
 
 PORT = "PEERS_REDIS_PORT"
-DURABLE = "submits and results: fsync before each reply (`task_acks_late`: a task is kept until it has run)"
+DURABLE = "submits and results: fsync before each reply"
 CALLS = 3_000
 LONE = 200
 
@@ -45,7 +45,7 @@ class Celery(System):
     name = "Celery + Redis"
     groups = ("calls", "lone")
     settings = (
-        f"{REDIS_SETTINGS}; `celery worker -c 2` (prefork), `task_acks_late`, `worker_prefetch_multiplier=64`, results in "
+        f"{REDIS_SETTINGS}; `celery worker -c 2` (prefork), `task_acks_late` (a task is kept until it has run), `worker_prefetch_multiplier=64`, results in "
         "Redis; many calls as one `group`, its values by `join_native()`"
     )
 

@@ -12,7 +12,7 @@ from daemon import REDIS_SETTINGS, Daemon, lacks, redis_server, redis_version
 from measure import Measured, expect, lone, throughput
 from system import System
 
-DURABLE = "submits and results: fsync before each reply. A popped job is lost with its worker"
+DURABLE = "submits and results: fsync before each reply; a job that was taken is lost with its worker"
 JOBS, VALUES = "jobs", "values"
 BATCH = 100
 CALLS = 100_000
