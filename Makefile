@@ -2,13 +2,13 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo executor pool handlers test check lint docs deny soak binaries examples tools
+.PHONY: help demo executor pool handlers test check lint docs deny soak bench-peers binaries examples tools
 
 # Whole-system tests run what users run: the release binaries.
 export TASKQ_BIN_DIR := $(CURDIR)/target/release
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: binaries ## build, run a real job through coordinator, store and worker, print its output
 	@scripts/demo
@@ -40,6 +40,9 @@ deny: ## licences, banned crates and sources; advisories where their database is
 
 soak: binaries examples ## the size tests at full scale: 1,000,000 tasks drained, 3,000,000 jobs through retention
 	TASKQ_SOAK=full cargo test -p taskq-tests --locked --test size -- --nocapture
+
+bench-peers: binaries ## taskq against xargs, Celery, PostgreSQL and others, in one run: docs/benchmarks/peers.md
+	@scripts/bench-peers
 
 binaries:
 	cargo build --release --workspace --bins --locked

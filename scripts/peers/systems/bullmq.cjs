@@ -20,7 +20,8 @@ async function worker() {
 }
 
 async function client() {
-  const queue = new Queue(NAME, { connection });
+  // Room for the events of all calls: by default the stream forgets what is older than 10,000.
+  const queue = new Queue(NAME, { connection, streams: { events: { maxLen: 10 * Number(first) } } });
   const events = new QueueEvents(NAME, { connection });
   events.setMaxListeners(0);
   await Promise.all([queue.waitUntilReady(), events.waitUntilReady()]);

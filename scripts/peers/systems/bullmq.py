@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("bullmq.cjs")
 DURABLE = "submits and results: fsync before each reply"
 CALLS = 20_000
 LONE = 500
-#: The best of 1, 10, 50 and 200 on two cores.
+#: The best of 1, 10, 50 and 200 on two cores (406, 1,837, 3,508 and 3,118 calls a second, on a busy machine).
 CONCURRENCY = 50
 
 
