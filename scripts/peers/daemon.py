@@ -1,5 +1,6 @@
-"""A process of this run: started on ports and folders of its own, waited for until it is ready, and ended for certain."""
+"""A process of this run: started on ports and folders of its own, waited for until it is ready, and surely ended."""
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -64,14 +65,10 @@ class Daemon:
         """Asks it to end, and ends it and its children after a while."""
         if self.process.poll() is None:
             self.process.send_signal(self.end)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 
@@ -102,9 +99,20 @@ def redis_version() -> str:
 REDIS_SETTINGS = "`redis-server --appendonly yes --appendfsync always --save ''`"
 
 
+def run(argv: list, *, seconds: float = 120, **more) -> str:
+    """Runs a program to its end, and returns what it printed. One that fails is an error with its last words."""
+    argv = [str(word) for word in argv]
+    settings = {"stdout": subprocess.PIPE, "text": True, **more}
+    done = subprocess.run(argv, stderr=subprocess.PIPE, timeout=seconds, check=False, **settings)
+    words = done.stderr if settings["text"] else done.stderr.decode(errors="replace")
+    if done.returncode != 0:
+        said = next((line for line in words.splitlines() if "error" in line.lower()), words[-200:].strip())
+        raise RuntimeError(f"{Path(argv[0]).name} ended with {done.returncode}: {said}")
+    return done.stdout or words
+
+
 def first_line(argv: list) -> str:
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=30, check=True)
-    return (done.stdout or done.stderr).splitlines()[0]
+    return run(argv, seconds=30).splitlines()[0]
 
 
 def lacks(*programs: str) -> str | None:

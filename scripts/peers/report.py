@@ -18,7 +18,7 @@ GROUPS = {
     "true": Group("Commands that do nothing", "`true`, two at a time.", "of xargs", ("xargs -P2", "")),
     "output": Group(
         "Commands that print 2 KB",
-        "One process each, two at a time. taskq keeps what they print, durably; GNU parallel holds it until the task ends.",
+        "One process each, two at a time. taskq keeps what they print, durably; GNU parallel holds it for a while.",
         "of xargs",
         ("xargs -P2", "to /dev/null"),
     ),
@@ -35,8 +35,8 @@ GROUPS = {
     ),
     "submit": Group(
         "Durable single submits",
-        "Nobody takes them: how fast can clients hand in one job each, and be told that it is safe? `a sync`: how many for "
-        "each that a lone `fdatasync` takes.",
+        "Nobody takes them: how fast can clients hand in one job each, and be told that it is safe? `a sync`: how many "
+        "while the disk does one lone `fdatasync`.",
         "a sync",
     ),
 }
@@ -48,8 +48,9 @@ def page(run: dict) -> str:
     lines = [
         "# taskq and its peers",
         "",
-        "Written by `make bench-peers`; [how it is measured and read](README.md). All systems in one run on one machine, one",
-        f"at a time and in turns, with real servers on loopback. Medians of {run['repeat']}, best and worst in brackets.",
+        "Written by `make bench-peers`; [how it is measured and read](README.md). All systems in one run on one machine,",
+        "one at a time and in turns, with real servers on loopback.",
+        f"Medians of {run['repeat']}, best and worst in brackets.",
         "",
     ]
     lines += [f"- {key}: {value}" for key, value in run["machine"].items()]

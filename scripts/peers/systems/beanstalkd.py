@@ -1,8 +1,8 @@
 """beanstalkd with its log synced at every write. It has queues and no results: here a worker puts the value into a tube
 of results before it deletes the job.
 
-`python -m systems.beanstalkd PORT values|no-values` is a worker. Its protocol is plain text, spoken here directly: no client library's
-speed is in the way."""
+`python -m systems.beanstalkd PORT values|no-values` is a worker. Its protocol is plain text, spoken here directly: no
+client library's speed is in the way."""
 
 import selectors
 import socket
@@ -29,8 +29,9 @@ class Beanstalkd(System):
     groups = ("calls", "lone", "submit")
     settings = (
         "`beanstalkd -b DIR -f0`; a call is `put`, the worker's `reserve`, `put` of the value and `delete`, then the "
-        f"client's `reserve` and `delete`; the client puts {IN_FLIGHT} ahead of their replies, two workers take one at a "
-        f"time. Without values: `put`, `reserve`, `delete`. Single submits: {CLIENTS} connections that each wait for `INSERTED`"
+        f"client's `reserve` and `delete`; the client puts {IN_FLIGHT} ahead of their replies, two workers take one at "
+        f"a time. Without values: `put`, `reserve`, `delete`. Single submits: {CLIENTS} connections that each wait for "
+        "`INSERTED`"
     )
 
     def missing(self) -> str | None:

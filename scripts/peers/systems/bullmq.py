@@ -22,8 +22,8 @@ class BullMQ(System):
     name = "BullMQ + Redis"
     groups = ("calls", "lone")
     settings = (
-        f"{REDIS_SETTINGS}; two worker processes with `concurrency: {CONCURRENCY}`; `addBulk` of 1,000, values from the "
-        "`completed` events; a lone call by `add` and `waitUntilFinished`"
+        f"{REDIS_SETTINGS}; two worker processes with `concurrency: {CONCURRENCY}`; `addBulk` of 1,000, values from "
+        "the `completed` events; a lone call by `add` and `waitUntilFinished`"
     )
 
     def missing(self) -> str | None:

@@ -45,8 +45,8 @@ class Celery(System):
     name = "Celery + Redis"
     groups = ("calls", "lone")
     settings = (
-        f"{REDIS_SETTINGS}; `celery worker -c 2` (prefork), `task_acks_late` (a task is kept until it has run), `worker_prefetch_multiplier=64`, results in "
-        "Redis; many calls as one `group`, its values by `join_native()`"
+        f"{REDIS_SETTINGS}; `celery worker -c 2` (prefork), `task_acks_late` (a task is kept until it has run), "
+        "`worker_prefetch_multiplier=64`, results in Redis; many calls as one `group`, its values by `join_native()`"
     )
 
     def missing(self) -> str | None:

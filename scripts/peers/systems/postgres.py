@@ -5,13 +5,12 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon import Daemon, first_line, free_port
+from daemon import Daemon, first_line, free_port, run
 from measure import Measured, expect, lone, percentiles, throughput
 from system import System
 
@@ -42,9 +41,9 @@ class Postgres(System):
     groups = ("calls", "lone", "submit")
     settings = (
         "as `initdb` makes it (`fsync`, `synchronous_commit` on); psycopg 3 over loopback, two workers; "
-        "a transaction deletes jobs (`FOR UPDATE SKIP LOCKED`), runs them and inserts their values. Many calls: submitted, "
-        f"run and committed one by one, or {BATCH} at a time; an idle worker is woken by `NOTIFY`, and so is the lone client. "
-        f"Single submits: `pgbench -c {CLIENTS} -j 2 -M prepared`, one `INSERT` a transaction"
+        "a transaction deletes jobs (`FOR UPDATE SKIP LOCKED`), runs them and inserts their values. Many calls: "
+        f"submitted, run and committed one by one, or {BATCH} at a time; an idle worker is woken by `NOTIFY`, and so is "
+        f"the lone client. Single submits: `pgbench -c {CLIENTS} -j 2 -M prepared`, one `INSERT` a transaction"
     )
 
     def missing(self) -> str | None:
@@ -69,8 +68,7 @@ class Postgres(System):
             folder.parent.chmod(0o755)
             shutil.chown(data, user, user)
         argv = [programs() / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"]
-        argv = [str(word) for word in argv]
-        subprocess.run(argv, stdout=subprocess.DEVNULL, timeout=60, check=True, cwd=data, **owner)
+        run(argv, cwd=data, **owner)
         self.port = free_port()
         argv = [programs() / "postgres", "-D", data, "-h", "127.0.0.1", "-p", self.port, "-k", ""]
         # SIGINT: it ends its sessions, and then itself.
@@ -107,7 +105,7 @@ class Postgres(System):
                 daemon.stop()
 
     def _workers(self, batch: int, *telling: str) -> None:
-        """Two other workers, that take so many jobs at once; 0: none. Telling: each commit says its value to listeners."""
+        """Two other workers, that take so many jobs at once; 0: none. Telling: each commit says its value."""
         for worker in self.workers:
             worker.stop()
         self.workers = []
@@ -144,15 +142,7 @@ class Postgres(System):
         said: list[str] = []
 
         def work() -> None:
-            done = subprocess.run(
-                [str(word) for word in argv],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=True,
-                cwd=self.folder,
-            )
-            said.extend(done.stdout.splitlines())
+            said.extend(run(argv, cwd=self.folder).splitlines())
 
         submits = CLIENTS * SUBMITS_EACH
         measured = throughput("submit", f"{CLIENTS} clients, INSERT", DURABLE, submits, work)
@@ -162,9 +152,7 @@ class Postgres(System):
         expect(len(times), submits, "transactions in the log of pgbench")
         # Its own figure: it leaves out the start of its process and of its connections.
         (rate,) = (float(line.split()[2]) for line in said if line.startswith("tps ="))
-        return Measured(
-            "submit", measured.how, DURABLE, submits, rate, measured.cpu_us_per_task, percentiles(times)
-        )
+        return Measured("submit", measured.how, DURABLE, submits, rate, measured.cpu_us_per_task, percentiles(times))
 
 
 def programs() -> Path | None:

@@ -3,12 +3,11 @@ must do. A job is a number in a list, popped by whichever worker is first; its v
 
 `python -m systems.redis_list PORT BATCH` is a worker."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon import REDIS_SETTINGS, Daemon, lacks, redis_server, redis_version
+from daemon import REDIS_SETTINGS, Daemon, lacks, redis_server, redis_version, run
 from measure import Measured, expect, lone, throughput
 from system import System
 
@@ -27,8 +26,8 @@ class RedisList(System):
     groups = ("calls", "lone", "submit")
     settings = (
         f"{REDIS_SETTINGS}; redis-py with hiredis. Pipelined: the client sends `LPUSH` in pipelines of {BATCH}, two "
-        f"workers take with `BLMPOP ... COUNT {BATCH}` and answer with one `LPUSH` of their values. One by one: `LPUSH`, "
-        "`BRPOP` and `LPUSH`, each answered before the next. Single submits: "
+        f"workers take with `BLMPOP ... COUNT {BATCH}` and answer with one `LPUSH` of their values. One by one: "
+        "`LPUSH`, `BRPOP` and `LPUSH`, each answered before the next. Single submits: "
         f"`redis-benchmark -c {CLIENTS} -n {SUBMITS} lpush`"
     )
 
@@ -103,10 +102,7 @@ class RedisList(System):
         said: list[str] = []
 
         def work() -> None:
-            done = subprocess.run(
-                [str(word) for word in argv], capture_output=True, text=True, timeout=120, check=True
-            )
-            said.extend(done.stdout.splitlines())
+            said.extend(run(argv).splitlines())
 
         measured = throughput("submit", f"{CLIENTS} clients, lpush", DURABLE, SUBMITS, work)
         expect(self.client.llen(JOBS), SUBMITS, "jobs in the list")
@@ -114,9 +110,7 @@ class RedisList(System):
         ms = dict(zip(names, row, strict=True))
         us = {end: float(ms[f"{end}_latency_ms"]) * 1e3 for end in ("p50", "p99", "max")}
         # Its own figure: it leaves out the start of its process.
-        return Measured(
-            "submit", measured.how, DURABLE, SUBMITS, float(ms["rps"]), measured.cpu_us_per_task, us
-        )
+        return Measured("submit", measured.how, DURABLE, SUBMITS, float(ms["rps"]), measured.cpu_us_per_task, us)
 
 
 def work(port: int, batch: int) -> None:

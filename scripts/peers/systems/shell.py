@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon import first_line, lacks
+from daemon import first_line, lacks, run
 from measure import Measured, expect, throughput
 from system import System
 
@@ -47,8 +47,8 @@ class Xargs(System):
 class Parallel(Xargs):
     name = "GNU parallel -j2"
     settings = (
-        f"`seq 1000 | parallel -j2 true`; with output `seq 1000 | parallel -j2 {' '.join(PRINTS)} >/dev/null`, gathered in "
-        "temporary files and passed on in one piece for each task"
+        f"`seq 1000 | parallel -j2 true`; with output `seq 1000 | parallel -j2 {' '.join(PRINTS)} >/dev/null`, gathered "
+        "in temporary files and passed on in one piece for each task"
     )
     argv = ("parallel", "--will-cite", "-j2")
     tasks = 1_000
@@ -58,4 +58,4 @@ class Parallel(Xargs):
 def feed(argv: list[str], tasks: int, out=subprocess.DEVNULL) -> None:
     """Gives a program the numbers from 1 on its standard input; it fails if one of its tasks does."""
     numbers = "".join(f"{n}\n" for n in range(1, tasks + 1)).encode()
-    subprocess.run(argv, input=numbers, stdout=out, timeout=120, check=True)
+    run(argv, input=numbers, stdout=out, text=False)

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon import first_line
+from daemon import first_line, run
 from measure import Measured
 from system import System
 
@@ -36,7 +36,9 @@ CASES = ("commands", "calls", "latency", "submit")
 class Taskq(System):
     name = "taskq"
     groups = ("true", "output", "calls", "lone", "submit")
-    settings = f"`taskq bench {' '.join(CASES)} --json`: coordinator, one worker with 2 slots and client on loopback"
+    settings = (
+        f"`taskq bench {' '.join(CASES)} --slots 2 --json`: coordinator, one worker with 2 slots and client on loopback"
+    )
 
     def missing(self) -> str | None:
         if not PROGRAM.exists():
@@ -57,8 +59,7 @@ class Taskq(System):
     def run(self) -> Iterator[Measured]:
         argv = [PROGRAM, "bench", *CASES, "--json", "--slots", "2", "--data", self.folder]
         # It compares every value itself, and fails if one is wrong or lacking.
-        done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=600, check=True)
-        said = json.loads(done.stdout)
+        said = json.loads(run(argv, seconds=600))
         self.limits = {name: value for name, value in said["machine"].items() if isinstance(value, float)}
         for case in said["cases"]:
             group, how = PLACES[case["case"], case["variant"]]
