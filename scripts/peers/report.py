@@ -48,8 +48,8 @@ def page(run: dict) -> str:
     lines = [
         "# taskq and its peers",
         "",
-        "Written by `make bench-peers`; [how it is measured and read](README.md). All systems in one run on one machine,",
-        "one at a time and in turns, with real servers on loopback.",
+        "Written by `make bench-peers`; [how it is measured and read](README.md). All systems in one run on one",
+        "machine, one at a time and in turns, with real servers on loopback.",
         f"Medians of {run['repeat']}, best and worst in brackets.",
         "",
     ]

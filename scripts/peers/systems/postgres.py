@@ -42,8 +42,8 @@ class Postgres(System):
     settings = (
         "as `initdb` makes it (`fsync`, `synchronous_commit` on); psycopg 3 over loopback, two workers; "
         "a transaction deletes jobs (`FOR UPDATE SKIP LOCKED`), runs them and inserts their values. Many calls: "
-        f"submitted, run and committed one by one, or {BATCH} at a time; an idle worker is woken by `NOTIFY`, and so is "
-        f"the lone client. Single submits: `pgbench -c {CLIENTS} -j 2 -M prepared`, one `INSERT` a transaction"
+        f"submitted, run and committed one by one, or {BATCH} at a time; an idle worker is woken by `NOTIFY`, and so "
+        f"is the lone client. Single submits: `pgbench -c {CLIENTS} -j 2 -M prepared`, one `INSERT` a transaction"
     )
 
     def missing(self) -> str | None:

@@ -47,8 +47,8 @@ class Xargs(System):
 class Parallel(Xargs):
     name = "GNU parallel -j2"
     settings = (
-        f"`seq 1000 | parallel -j2 true`; with output `seq 1000 | parallel -j2 {' '.join(PRINTS)} >/dev/null`, gathered "
-        "in temporary files and passed on in one piece for each task"
+        f"`seq 1000 | parallel -j2 true`; with output `seq 1000 | parallel -j2 {' '.join(PRINTS)} >/dev/null`, "
+        "gathered in temporary files and passed on in one piece for each task"
     )
     argv = ("parallel", "--will-cite", "-j2")
     tasks = 1_000
