@@ -103,7 +103,8 @@ def take_turn(system, entry: dict, turn: int, folder: Path) -> None:
             system.start(folder)
             system.warm()
             for measured in system.run():
-                entry["measured"].append(measured.as_dict(turn=turn, syncs_per_second=syncs))
+                before, syncs = syncs, machine.syncs_per_second(folder)
+                entry["measured"].append(measured.as_dict(turn, (before + syncs) / 2))
                 say(f"{system.name}: {tell(measured)}")
         finally:
             system.stop()

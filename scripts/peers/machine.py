@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-SYNCS = 500
+SYNCS = 300
 
 
 def facts(folder: Path) -> dict[str, str]:

@@ -20,9 +20,10 @@ class Measured:
     per_second: float | None = None
     cpu_us_per_task: float | None = None
     latency_us: dict[str, float] | None = None  # p50, p99, max
+    syncs_per_second: float | None = None  # of the disk at that time, if the system measures that itself
 
-    def as_dict(self, **of_its_turn) -> dict:
-        return {**asdict(self), **of_its_turn}
+    def as_dict(self, turn: int, syncs_per_second: float) -> dict:
+        return {**asdict(self), "turn": turn, "syncs_per_second": self.syncs_per_second or syncs_per_second}
 
 
 def throughput(group: str, how: str, durable: str, tasks: int, work) -> Measured:

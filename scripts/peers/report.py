@@ -50,7 +50,7 @@ def page(run: dict) -> str:
         "",
         "Written by `make bench-peers`; [how it is measured and read](README.md). All systems in one run on one",
         "machine, one at a time and in turns, with real servers on loopback.",
-        f"Medians of {run['repeat']}, best and worst in brackets.",
+        "One turn." if run["repeat"] == 1 else f"Medians of {run['repeat']} turns, best and worst in brackets.",
         "",
     ]
     lines += [f"- {key}: {value}" for key, value in run["machine"].items()]

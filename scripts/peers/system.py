@@ -31,7 +31,8 @@ class System:
         """The first calls, which are not measured."""
 
     def run(self) -> Iterator[Measured]:
-        """Does the work of each of its cases, and checks that it was done."""
+        """Does the work of each of its cases, and checks that it was done. Between two of them the disk is measured: a
+        case is yielded when all of it is over."""
         raise NotImplementedError
 
     def stop(self) -> None:
