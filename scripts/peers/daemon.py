@@ -12,7 +12,9 @@ from pathlib import Path
 
 READY_SECONDS = 30
 END_SECONDS = 15
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Daemon:
@@ -33,6 +35,7 @@ class Daemon:
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
                 **owner,
             )
 
@@ -123,5 +126,14 @@ def lacks(*programs: str) -> str | None:
 
 def adopt_orphans() -> None:
     """Children whose parent ends become ours, so that none escapes the sum of CPU time or the end of the run."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """A process of this run does not outlive it, however it ends."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def prctl(option: int, value: int) -> None:
+    if LIBC.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon import REDIS_SETTINGS, Daemon, first_line, lacks, redis_server, redis_version
+from daemon import REDIS_SETTINGS, Daemon, end_with_parent, first_line, lacks, redis_server, redis_version
 from measure import Measured, percentiles, tree_cpu_seconds
 from system import System
 
@@ -48,7 +48,9 @@ class BullMQ(System):
         argv = [str(word) for word in ("node", SCRIPT, "client", port, CALLS, LONE)]
         self.log = (folder / "client.log").open("w+")
         pipe = subprocess.PIPE
-        self.client = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
+        self.client = subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=self.log, text=True, preexec_fn=end_with_parent
+        )
         self._answer()
 
     def warm(self) -> None:

@@ -37,8 +37,8 @@ class Taskq(System):
     name = "taskq"
     groups = ("true", "output", "calls", "lone", "submit")
     settings = (
-        f"`taskq bench CASE --slots 2 --json` of {', '.join(CASES)}: coordinator, one worker with 2 slots and client on "
-        "loopback"
+        f"`taskq bench CASE --slots 2 --json` of {', '.join(CASES)}: coordinator, one worker with 2 slots and client "
+        "on loopback"
     )
 
     def missing(self) -> str | None:
