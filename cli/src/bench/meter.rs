@@ -29,6 +29,7 @@ pub(super) struct Measured {
 impl Meter<'_> {
     /// From here.
     pub(super) fn start(stage: &Stage) -> anyhow::Result<Meter<'_>> {
+        stage.forget_done();
         let disk = stage.disk()?;
         Ok(Meter { stage, disk, cpu: stage.cpu()?, began: Instant::now() })
     }

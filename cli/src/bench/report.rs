@@ -163,8 +163,8 @@ impl View for Line {
             format!("{} {}", self.case, self.variant),
             grouped(f64::from(self.tasks)),
             match self.bytes_per_second {
-                Some(bytes) => format!("{} ({}/s)", grouped(self.per_second), text::size(bytes as u64)),
-                None => grouped(self.per_second),
+                Some(bytes) => format!("{} ({}/s)", short(self.per_second), text::size(bytes as u64)),
+                None => short(self.per_second),
             },
             self.of_limit.as_ref().map_or_else(|| "-".to_owned(), |of| format!("{:.2}", of.ratio)),
             time(|l| l.p50).unwrap_or_else(|| "-".to_owned()),

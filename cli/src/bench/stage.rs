@@ -121,6 +121,11 @@ impl Stage {
         self.done.fetch_add(operations, Ordering::Relaxed);
     }
 
+    /// Counts from here: what came before was preparation.
+    pub(super) fn forget_done(&self) {
+        self.done.store(0, Ordering::Relaxed);
+    }
+
     /// How many are done.
     pub(super) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
