@@ -13,7 +13,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::exit::{Exit, Failure};
 
-use super::leash;
+use super::{leash, usage};
 
 /// A daemon that was told to end and has not by then is killed: what runs here takes milliseconds.
 const GRACE: Duration = Duration::from_secs(5);
@@ -80,6 +80,8 @@ pub(super) struct Daemon {
     end: End,
     /// The same for who blocks: readable once the process has ended.
     process: OwnedFd,
+    /// Of those that are to be gone as well before it counts as stopped.
+    children: Vec<OwnedFd>,
     log: PathBuf,
 }
 
@@ -107,7 +109,9 @@ impl Daemon {
         let mut child = command.spawn().map_err(|cause| failed(&cause))?;
         let opened = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(std::io::Error::from);
         match opened.and_then(|process| Ok((process, End::of(&mut child)?))) {
-            Ok((process, end)) => Ok(Daemon { name: name.to_owned(), child, end, process, log }),
+            Ok((process, end)) => {
+                Ok(Daemon { name: name.to_owned(), child, end, process, children: Vec::new(), log })
+            }
             Err(cause) => {
                 // Nobody would look after it.
                 child.kill().and_then(|()| child.wait()).map_err(|cause| failed(&cause))?;
@@ -119,6 +123,21 @@ impl Daemon {
     /// Its number.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its children of now are waited for when it stops: the spawner of a worker that was killed has a last word to say to
+    /// the coordinator, which must still be there then.
+    pub(super) fn remember_children(&mut self) -> anyhow::Result<()> {
+        let failed = |cause: &std::io::Error| Failure::io(format!("cannot look below {}", self.name), cause);
+        for pid in usage::children(self.pid()).map_err(|cause| failed(&cause))? {
+            let child = Pid::from_raw(pid.cast_signed()).expect("from /proc, and so no 0");
+            match pidfd_open(child, PidfdFlags::empty()) {
+                Ok(child) => self.children.push(child),
+                Err(rustix::io::Errno::SRCH) => {}
+                Err(cause) => return Err(failed(&cause.into())),
+            }
+        }
+        Ok(())
     }
 
     /// Ends, with what to tell of it, when the process does so by itself. Cancel-safe.
@@ -151,13 +170,14 @@ impl Daemon {
     }
 
     fn wait_or_kill(&mut self) -> std::io::Result<ExitStatus> {
-        let patience = Timespec { tv_sec: GRACE.as_secs().cast_signed(), tv_nsec: 0 };
-        let mut ends = [PollFd::new(&self.process, PollFlags::IN)];
-        match rustix::io::retry_on_intr(|| poll(&mut ends, Some(&patience))) {
-            Ok(ended) if ended > 0 => {}
-            Ok(_) | Err(_) => self.child.kill()?,
+        if !ends_soon(&self.process)? {
+            self.child.kill()?;
         }
-        self.child.wait()
+        let status = self.child.wait()?;
+        for child in &self.children {
+            ends_soon(child)?;
+        }
+        Ok(status)
     }
 
     /// The last lines of its log, to be put after a message; empty if there are none.
@@ -183,6 +203,13 @@ impl Drop for Daemon {
             let _ = self.wait_or_kill();
         }
     }
+}
+
+/// Whether a process ends within the grace; blocks for so long.
+fn ends_soon(process: &OwnedFd) -> std::io::Result<bool> {
+    let patience = Timespec { tv_sec: GRACE.as_secs().cast_signed(), tv_nsec: 0 };
+    let mut ends = [PollFd::new(process, PollFlags::IN)];
+    Ok(rustix::io::retry_on_intr(|| poll(&mut ends, Some(&patience)))? > 0)
 }
 
 /// The user's settings for taskq do not reach what is measured: runs are to be comparable.

@@ -82,7 +82,7 @@ impl Stage {
             let workers = started.collect::<anyhow::Result<Vec<Daemon>>>()?;
             (System::Apart { workers, server }, access, client)
         };
-        let stage = Stage { system, access, client, done: Arc::default(), folder };
+        let mut stage = Stage { system, access, client, done: Arc::default(), folder };
         // What has ended by itself says why in its log.
         let ready = async {
             stage.until_workers_are_there(if place.local { 1 } else { workers }, deadline).await?;
@@ -93,6 +93,9 @@ impl Stage {
             ended = stage.ended() => Err(ended),
         };
         ready.map_err(|error| not_up(&error, &stage.said()))?;
+        if let System::Apart { workers, .. } = &mut stage.system {
+            workers.iter_mut().try_for_each(Daemon::remember_children)?;
+        }
         Ok(stage)
     }
 

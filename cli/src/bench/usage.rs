@@ -87,12 +87,17 @@ pub(super) fn cpu(pid: u32, reach: Reach) -> Result<Duration> {
 pub(super) fn peak(pid: u32, reach: Reach) -> Result<u64> {
     let mut bytes = high_water(pid)?;
     if reach == Reach::Tree {
-        for child in below(pid)?.iter().filter(|process| process.parent == pid) {
+        for child in children(pid)? {
             // One that has just ended uses nothing.
-            bytes += high_water(child.pid).unwrap_or(0);
+            bytes += high_water(child).unwrap_or(0);
         }
     }
     Ok(bytes)
+}
+
+/// Who was started by a process and lives.
+pub(super) fn children(pid: u32) -> Result<Vec<u32>> {
+    Ok(below(pid)?.iter().filter(|process| process.parent == pid).map(|child| child.pid).collect())
 }
 
 /// The most memory of this very process can be forgotten, so that each trial has its own.
