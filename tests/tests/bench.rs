@@ -15,6 +15,7 @@ const LINES: &[(&str, &str, Option<&str>)] = &[
     ("submit", "single-1", Some("fdatasyncs")),
     ("submit", "single-64", Some("fdatasyncs")),
     ("submit", "bulk", Some("fdatasyncs")),
+    ("submit", "array-1m", Some("fdatasyncs")),
     ("commands", "plain", Some("spawns")),
     ("commands", "output-2k", Some("spawns")),
     ("calls", "array", None),
@@ -130,7 +131,7 @@ fn every_case_is_measured_and_nothing_is_left() {
             }
         }
     }
-    let payload = &cases[13];
+    let payload = cases.iter().find(|line| line["variant"] == "1-mb").expect("it is in the list");
     let bytes = number(payload, "/bytes_per_second") / number(payload, "/per_second");
     assert!((bytes - f64::from(2 << 20)).abs() < 1.0, "{payload}");
     assert!(number(payload, "/disk_bytes_per_task") >= f64::from(2 << 20), "argument and value: {payload}");

@@ -10,11 +10,12 @@ use super::worker;
 /// A group of measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Case {
-    /// Durable submits: single ones by 1 and by 64 clients, and in bulk
+    /// Durable submits: single ones by 1 and by 64 clients, in bulk, and of arrays of 1,000,000 elements
     Submit,
     /// An array of programs that do nothing, without output and with 2 KB of it captured
     Commands,
-    /// Calls of functions that do nothing: one array, and each its own job; on threads and on the event loop
+    /// Calls of functions that do nothing: one array, and each its own job, 10,000 under way; on threads and on the
+    /// event loop
     Calls,
     /// One lone call, command, and `taskq run` after another, from submit to result
     Latency,
@@ -120,6 +121,7 @@ impl Case {
                     variant("single-1", 2_000, single(1), Limit::Fdatasyncs),
                     variant("single-64", 40_000, single(CLIENTS), Limit::Fdatasyncs),
                     variant("bulk", 200_000, Work::Submit(How::Bulk), Limit::Fdatasyncs),
+                    variant("array-1m", 200, Work::Submit(How::Arrays), Limit::Fdatasyncs),
                 ]
             }
             Case::Commands => vec![

@@ -7,7 +7,7 @@ use crate::output::{self, Column, Format, Out, View};
 use crate::screen::Screen;
 use crate::text;
 
-use super::case::{Limit, Variant, Work};
+use super::case::{Case, Limit, Variant, Work};
 use super::figures::{Latency, median};
 use super::machine::{Machine, micros};
 use super::trial::Trial;
@@ -221,23 +221,25 @@ fn legend(report: &Report) -> Vec<String> {
     ];
     let mut told: Vec<&str> = Vec::new();
     for line in &report.cases {
-        let Some(of) = &line.of_limit else { continue };
-        if told.contains(&line.case) {
-            continue;
-        }
+        let Some(of) = line.of_limit.as_ref().filter(|_| !told.contains(&line.case)) else { continue };
         told.push(line.case);
         let meaning = match of.limit.as_str() {
             "fdatasyncs" => {
-                "submits for each sync that the disk can do of 4 KiB alone; above 1, many share one"
+                "OF LIMIT is per sync that the disk can do, of 4 KiB alone: above 1, many share one"
                     .to_owned()
             }
             "spawns" => {
-                "tasks for each `true` that as many threads as slots can start and await alone".to_owned()
+                "OF LIMIT is per `true` that as many threads as slots can start and await alone".to_owned()
             }
-            path if path.contains('+') => format!("p50 against {path}: below 1 is less than that"),
-            first => format!("throughput against {first}"),
+            path if path.contains('+') => {
+                format!("OF LIMIT is p50 against {path}, and what has to be spawned")
+            }
+            first => format!("OF LIMIT is throughput against {first}"),
         };
         lines.push(format!("{:<10}  {meaning}", line.case));
+    }
+    if report.cases.iter().any(|line| line.latency_us.is_some() && line.case == Case::Calls.name()) {
+        lines.push("calls       each: 10,000 are under way at once, and so each waits for others".to_owned());
     }
     lines
 }

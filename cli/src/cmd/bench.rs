@@ -18,7 +18,8 @@ use crate::quantity;
 /// well.
 ///
 /// With --json, a document holds all figures: times in microseconds, CPU by process (that of workers with all that they
-/// started), the most memory of each, and of each case what of the machine limits it, measured just before.
+/// started), the most memory of each (the client is the same process for all, and keeps some of what it had), and of each
+/// case what of the machine limits it, measured just before.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
     taskq bench\n  \

@@ -1,15 +1,18 @@
-//! Durable submits of calls that nobody serves: the submit alone is measured, and nothing runs meanwhile.
+//! Durable submits of what no worker can take: the submit alone is measured, and nothing runs meanwhile.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 use taskq_client::model::JobSpec;
-use taskq_client::{Client, Codec, JobBuilder};
+use taskq_client::{Client, Codec, Elements, JobBuilder};
 use tokio::task::JoinSet;
 
 use crate::bench::meter::{Measured, Meter, nanos};
 use crate::bench::stage::{Stage, check};
 use crate::bench::worker;
+
+/// Of each array.
+const ELEMENTS: u32 = 1_000_000;
 
 /// How jobs are submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +21,18 @@ pub(in crate::bench) enum How {
     Single { clients: u32 },
     /// As a stream by one client, which sends them by the hundreds.
     Bulk,
+    /// One by one, each an array of a million elements.
+    Arrays,
 }
 
 pub(in crate::bench) async fn run(stage: &Stage, tasks: u32, how: How) -> anyhow::Result<Measured> {
     let measured = match how {
         How::Single { clients } => single(stage, tasks, clients).await?,
+        How::Arrays => {
+            let meter = Meter::start(stage)?;
+            let times = one_by_one(stage.client().clone(), tasks, array).await?;
+            meter.stop(times)?
+        }
         How::Bulk => {
             let meter = Meter::start(stage)?;
             bulk(stage, tasks).await?;
@@ -30,7 +40,11 @@ pub(in crate::bench) async fn run(stage: &Stage, tasks: u32, how: How) -> anyhow
         }
     };
     let queued = stage.client().stats().await?.tasks_queued;
-    check(queued == u64::from(tasks), || format!("{tasks} jobs were submitted, and {queued} are queued"))?;
+    let wanted = match how {
+        How::Single { .. } | How::Bulk => u64::from(tasks),
+        How::Arrays => u64::from(tasks) * u64::from(ELEMENTS),
+    };
+    check(queued == wanted, || format!("{wanted} tasks were submitted, and {queued} are queued"))?;
     Ok(measured)
 }
 
@@ -44,7 +58,7 @@ async fn single(stage: &Stage, tasks: u32, clients: u32) -> anyhow::Result<Measu
     let meter = Meter::start(stage)?;
     let mut all = JoinSet::new();
     for (client, share) in connected {
-        all.spawn(one_by_one(client, share));
+        all.spawn(one_by_one(client, share, job));
     }
     let mut times = Vec::with_capacity(tasks as usize);
     while let Some(ended) = all.join_next().await {
@@ -55,7 +69,7 @@ async fn single(stage: &Stage, tasks: u32, clients: u32) -> anyhow::Result<Measu
     meter.stop(times)
 }
 
-async fn one_by_one(client: Client, jobs: u32) -> anyhow::Result<Vec<u64>> {
+async fn one_by_one(client: Client, jobs: u32, job: fn(u32) -> JobBuilder) -> anyhow::Result<Vec<u64>> {
     let mut times = Vec::with_capacity(jobs as usize);
     for n in 0..jobs {
         let began = Instant::now();
@@ -81,6 +95,12 @@ pub(super) async fn bulk(stage: &Stage, jobs: u32) -> anyhow::Result<()> {
 
 fn job(n: u32) -> JobBuilder {
     JobBuilder::call(worker::UNSERVED, Codec::Json, &n)
+}
+
+/// Commands that fit no worker.
+fn array(_: u32) -> JobBuilder {
+    let elements = Elements::new().range(0, 1, ELEMENTS);
+    JobBuilder::command(["true"]).worker_label("bench", "none").elements(elements)
 }
 
 fn with_argument(pattern: &JobSpec, n: u32) -> JobSpec {
