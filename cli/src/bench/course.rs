@@ -6,6 +6,7 @@ use crate::interrupt::Interrupts;
 use crate::screen::Screen;
 
 use super::case::{Case, Scale, Variant};
+use super::daemon;
 use super::report::{Line, Report};
 use super::stage::Place;
 use super::telling::Telling;
@@ -39,6 +40,7 @@ impl Course {
     /// Runs all of it.
     pub(crate) async fn run(self, screen: &Screen) -> anyhow::Result<Report> {
         let Course { settings, mut own_peak } = self;
+        daemon::adopt_orphans()?;
         let cases: Vec<Vec<Variant>> =
             settings.cases.iter().map(|case| case.variants(&settings.scale)).collect();
         let of = cases.iter().map(Vec::len).sum::<usize>() * settings.repeat as usize;

@@ -80,8 +80,6 @@ pub(super) struct Daemon {
     end: End,
     /// The same for who blocks: readable once the process has ended.
     process: OwnedFd,
-    /// Of those that are to be gone as well before it counts as stopped.
-    children: Vec<OwnedFd>,
     log: PathBuf,
 }
 
@@ -109,9 +107,7 @@ impl Daemon {
         let mut child = command.spawn().map_err(|cause| failed(&cause))?;
         let opened = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(std::io::Error::from);
         match opened.and_then(|process| Ok((process, End::of(&mut child)?))) {
-            Ok((process, end)) => {
-                Ok(Daemon { name: name.to_owned(), child, end, process, children: Vec::new(), log })
-            }
+            Ok((process, end)) => Ok(Daemon { name: name.to_owned(), child, end, process, log }),
             Err(cause) => {
                 // Nobody would look after it.
                 child.kill().and_then(|()| child.wait()).map_err(|cause| failed(&cause))?;
@@ -123,21 +119,6 @@ impl Daemon {
     /// Its number.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    /// Its children of now are waited for when it stops: the spawner of a worker that was killed has a last word to say to
-    /// the coordinator, which must still be there then.
-    pub(super) fn remember_children(&mut self) -> anyhow::Result<()> {
-        let failed = |cause: &std::io::Error| Failure::io(format!("cannot look below {}", self.name), cause);
-        for pid in usage::children(self.pid()).map_err(|cause| failed(&cause))? {
-            let child = Pid::from_raw(pid.cast_signed()).expect("from /proc, and so no 0");
-            match pidfd_open(child, PidfdFlags::empty()) {
-                Ok(child) => self.children.push(child),
-                Err(rustix::io::Errno::SRCH) => {}
-                Err(cause) => return Err(failed(&cause.into())),
-            }
-        }
-        Ok(())
     }
 
     /// Ends, with what to tell of it, when the process does so by itself. Cancel-safe.
@@ -155,10 +136,10 @@ impl Daemon {
     }
 
     /// Tells it to end, waits, and complains if it did not end well.
-    pub(super) fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         self.terminate()?;
-        let status =
-            self.wait_or_kill().map_err(|cause| Failure::io(format!("cannot stop {}", self.name), &cause))?;
+        let status = self.wait_or_kill();
+        let status = status.map_err(|cause| Failure::io(format!("cannot stop {}", self.name), &cause))?;
         if status.success() {
             return Ok(());
         }
@@ -173,11 +154,7 @@ impl Daemon {
         if !ends_soon(&self.process)? {
             self.child.kill()?;
         }
-        let status = self.child.wait()?;
-        for child in &self.children {
-            ends_soon(child)?;
-        }
-        Ok(status)
+        self.child.wait()
     }
 
     /// The last lines of its log, to be put after a message; empty if there are none.
@@ -203,6 +180,29 @@ impl Drop for Daemon {
             let _ = self.wait_or_kill();
         }
     }
+}
+
+/// From here on, what daemons leave behind when they die becomes a child of this process.
+pub(super) fn adopt_orphans() -> anyhow::Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|cause| Failure::io("cannot adopt orphans", &cause.into()))
+}
+
+/// Waits until this process has no living child but one. The spawner of a worker that was killed has a last word to say
+/// to the coordinator, which must still be there then.
+pub(super) fn await_orphans(other_than: &Daemon) -> std::io::Result<()> {
+    for pid in usage::children(std::process::id())? {
+        if pid == other_than.pid() {
+            continue;
+        }
+        let child = Pid::from_raw(pid.cast_signed()).expect("from /proc, and so no 0");
+        match pidfd_open(child, PidfdFlags::empty()) {
+            Ok(child) => _ = ends_soon(&child)?,
+            Err(rustix::io::Errno::SRCH) => {}
+            Err(cause) => return Err(cause.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a process ends within the grace; blocks for so long.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::embed::{self, Embedded};
 use crate::exit::{self, Exit, Failure};
 
-use super::daemon::Daemon;
+use super::daemon::{self, Daemon};
 use super::usage::{self, Parts, Reach};
 use super::worker;
 
@@ -39,18 +39,44 @@ pub(crate) struct Place {
 
 /// A system that is ready to be measured.
 pub(super) struct Stage {
-    // Dropped in this order: workers say goodbye to a coordinator that is still there, the directory goes last.
     system: System,
     access: Access,
     client: Client,
     /// Operations that are done, for the eyes of who waits.
     done: Arc<AtomicU64>,
+    /// Dropped last.
     folder: TempDir,
 }
 
 enum System {
-    Apart { workers: Vec<Daemon>, server: Daemon },
+    Apart(Processes),
     Together(Box<Embedded>),
+}
+
+struct Processes {
+    workers: Vec<Daemon>,
+    server: Daemon,
+}
+
+impl Processes {
+    /// Stops workers first: they say goodbye to a coordinator that is still there.
+    fn stop_workers(&mut self) -> anyhow::Result<()> {
+        for daemon in &self.workers {
+            daemon.terminate()?;
+        }
+        let stopped: Vec<anyhow::Result<()>> =
+            self.workers.drain(..).map(|mut daemon| daemon.stop()).collect();
+        daemon::await_orphans(&self.server)
+            .map_err(|cause| Failure::io("cannot wait for what workers have left", &cause))?;
+        stopped.into_iter().collect()
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        // Whoever lets go of them has something else to tell; the leash is on in any case.
+        let _ = self.stop_workers();
+    }
 }
 
 impl Stage {
@@ -78,11 +104,13 @@ impl Stage {
         } else {
             let server = start_server(folder.path(), &data)?;
             let (access, client) = until_it_answers(&server, &data, deadline).await?;
-            let started = (0..workers).map(|number| start_worker(folder.path(), &data, number, place.slots));
-            let workers = started.collect::<anyhow::Result<Vec<Daemon>>>()?;
-            (System::Apart { workers, server }, access, client)
+            let mut processes = Processes { workers: Vec::new(), server };
+            for number in 0..workers {
+                processes.workers.push(start_worker(folder.path(), &data, number, place.slots)?);
+            }
+            (System::Apart(processes), access, client)
         };
-        let mut stage = Stage { system, access, client, done: Arc::default(), folder };
+        let stage = Stage { system, access, client, done: Arc::default(), folder };
         // What has ended by itself says why in its log.
         let ready = async {
             stage.until_workers_are_there(if place.local { 1 } else { workers }, deadline).await?;
@@ -93,9 +121,6 @@ impl Stage {
             ended = stage.ended() => Err(ended),
         };
         ready.map_err(|error| not_up(&error, &stage.said()))?;
-        if let System::Apart { workers, .. } = &mut stage.system {
-            workers.iter_mut().try_for_each(Daemon::remember_children)?;
-        }
         Ok(stage)
     }
 
@@ -157,7 +182,7 @@ impl Stage {
         let me = std::process::id();
         let used = |pid, reach| used(pid, reach).with_context(|| format!("look at process {pid}"));
         match &self.system {
-            System::Apart { workers, server } => {
+            System::Apart(Processes { workers, server }) => {
                 let mut worker = T::default();
                 for daemon in workers {
                     worker = add(worker, used(daemon.pid(), Reach::Tree)?);
@@ -172,7 +197,7 @@ impl Stage {
     /// Ends, with what to tell of it, when a part ends by itself. Cancel-safe.
     pub(super) async fn ended(&self) -> anyhow::Error {
         match &self.system {
-            System::Apart { workers, server } => {
+            System::Apart(Processes { workers, server }) => {
                 let mut ends: Vec<_> =
                     workers.iter().chain([server]).map(|daemon| Box::pin(daemon.ended())).collect();
                 std::future::poll_fn(|context| {
@@ -194,7 +219,7 @@ impl Stage {
     /// The last lines of the logs, to be put after a message.
     pub(super) fn said(&self) -> String {
         match &self.system {
-            System::Apart { workers, server } => {
+            System::Apart(Processes { workers, server }) => {
                 [server].into_iter().chain(workers).map(Daemon::said).collect()
             }
             System::Together(_) => String::new(),
@@ -206,14 +231,9 @@ impl Stage {
         let Stage { system, access: _, client, done: _, folder } = self;
         drop(client);
         match system {
-            System::Apart { workers, server } => {
-                for daemon in &workers {
-                    daemon.terminate()?;
-                }
-                for daemon in workers {
-                    daemon.stop()?;
-                }
-                server.stop()?;
+            System::Apart(mut processes) => {
+                processes.stop_workers()?;
+                processes.server.stop()?;
             }
             System::Together(embedded) => embedded.stop().await?,
         }
