@@ -21,6 +21,7 @@ pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod rm;
 
+pub(crate) mod bench;
 pub(crate) mod queue;
 pub(crate) mod stats;
 pub(crate) mod up;

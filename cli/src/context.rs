@@ -96,6 +96,18 @@ impl Context {
         }
     }
 
+    /// For a command that always has a system of its own: whether all of it is to be in this process. Variables that name
+    /// a coordinator are for other commands; flags that do are refused.
+    pub(crate) fn own_system(&self) -> anyhow::Result<bool> {
+        let global = &self.global;
+        if global.addr.is_some() || global.access.is_some() || global.token_file.is_some() {
+            return Err(Failure::usage(
+                "this command starts a coordinator of its own; leave out --addr, --access and --token-file",
+            ));
+        }
+        Ok(global.local)
+    }
+
     /// `Some` if the coordinator is to be in this process; the directory if one was named.
     fn local_dir(&self) -> anyhow::Result<Option<Option<PathBuf>>> {
         if self.global.local {

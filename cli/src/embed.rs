@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use taskq_client::{Access, Token};
 use taskq_server::store;
+use taskq_worker::Worker;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,7 +21,7 @@ pub(crate) fn maybe_become_spawner() {
     taskq_worker::spawner::maybe_become();
 }
 
-/// What `taskq up` can be told.
+/// What an embedded coordinator and worker can be told.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) dir: PathBuf,
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) works: bool,
     /// Whether other commands are to find it.
     pub(crate) advertise: bool,
+    /// What the worker offers beside commands.
+    pub(crate) functions: Worker,
 }
 
 /// Which part has ended, without having been told to by this process.
@@ -59,12 +62,20 @@ impl Embedded {
     /// Starts on the data directory and a free port of the loopback, for this command alone; a worker only if it `works`.
     pub(crate) async fn start(dir: PathBuf, works: bool) -> anyhow::Result<Embedded> {
         let listen = "127.0.0.1:0".to_owned();
-        Embedded::start_at(Settings { dir, listen, slots: None, works, advertise: false }).await
+        Embedded::start_at(Settings {
+            dir,
+            listen,
+            slots: None,
+            works,
+            advertise: false,
+            functions: Worker::default(),
+        })
+        .await
     }
 
     /// The same with all settings. The port is open when this returns.
     pub(crate) async fn start_at(settings: Settings) -> anyhow::Result<Embedded> {
-        let Settings { dir, listen, slots, works, advertise } = settings;
+        let Settings { dir, listen, slots, works, advertise, functions } = settings;
         let filter = EnvFilter::try_from_env("TASKQ_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
         // Only a second start in one process finds a log already there, and shares it.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
@@ -103,7 +114,7 @@ impl Embedded {
         let (kill, killed) = oneshot::channel::<()>();
         let drained = async { _ = drained.await };
         let killed = async { _ = killed.await };
-        let working = works.then(|| tokio::spawn(taskq_worker::run_until(config, drained, killed)));
+        let working = works.then(|| tokio::spawn(functions.run_until(config, drained, killed)));
 
         let serving = Some(serving);
         Ok(Embedded { access, slots, shutdown, drain: Some(drain), kill, serving, working })

@@ -5,6 +5,7 @@ mod cmd;
 
 mod act;
 mod attach;
+mod bench;
 mod captured;
 mod clock;
 mod context;
@@ -36,5 +37,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     embed::maybe_become_spawner();
+    if let Some(exit) = bench::maybe_become() {
+        return exit;
+    }
     args::run().into()
 }

@@ -34,6 +34,7 @@ const COMMANDS: &[&str] = &[
     "worker drain",
     "stats",
     "up",
+    "bench",
     "completions",
     "man",
     "version",

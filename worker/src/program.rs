@@ -1,5 +1,6 @@
 //! A worker program: functions by their names, and what `main` does with them.
 
+use std::ffi::OsString;
 use std::future::{Future, pending};
 use std::process::ExitCode;
 
@@ -177,11 +178,19 @@ impl Worker {
     /// SIGTERM or SIGINT, and says by its exit code how it went (see `--help`).
     #[must_use]
     pub fn main(self) -> ExitCode {
+        self.main_from(std::env::args_os())
+    }
+
+    /// The same with this command line, of which the first word is the program's name: for programs that are a worker
+    /// among other things.
+    #[must_use]
+    pub fn main_from(self, words: impl IntoIterator<Item = OsString>) -> ExitCode {
         if child::is_child() {
             log::start(LogFormat::Text);
             return child::serve(&self.functions.registry);
         }
-        let args = Args::from_arg_matches(&self.command().get_matches()).unwrap_or_else(|error| error.exit());
+        let matches = self.command().get_matches_from(words);
+        let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         log::start(args.log_format);
         match self.work(args) {
             Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use taskq_worker::Worker;
 
 use crate::context::Context;
 use crate::embed::{Embedded, Part, Settings};
@@ -44,8 +45,14 @@ struct Started {
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let dir = args.data.map_or_else(taskq_client::default_data_dir, Ok)?;
     let mut interrupts = Interrupts::listen()?;
-    let settings =
-        Settings { dir: dir.clone(), listen: args.listen, slots: args.slots, works: true, advertise: true };
+    let settings = Settings {
+        dir: dir.clone(),
+        listen: args.listen,
+        slots: args.slots,
+        works: true,
+        advertise: true,
+        functions: Worker::default(),
+    };
     let mut cluster = Embedded::start_at(settings).await?;
     let (version, slots) = (env!("CARGO_PKG_VERSION"), cluster.slots());
     context.say(&format!(
