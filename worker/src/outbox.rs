@@ -6,14 +6,19 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::attempt::{Chunk, Key, Outcome, Stream};
 
 /// Bytes of output that may be unconfirmed: half a second of a busy disk, and nothing beside a worker's memory.
 const ROOM: usize = 16 * 1024 * 1024;
+/// How long reports wait for others while there is more work at hand: no task starts later for it, and each message costs
+/// the coordinator a sync.
+const LINGER: Duration = Duration::from_millis(10);
 /// One message: enough to amortise it, few enough to be decoded and committed in a millisecond or so.
 const BATCH_REPORTS: usize = 512;
 const BATCH_BYTES: usize = 512 * 1024;
@@ -103,6 +108,8 @@ pub(crate) fn room() -> Arc<Semaphore> {
 pub(crate) struct Outbox {
     sent: VecDeque<(Seq, Vec<Report>)>,
     unsent: VecDeque<Report>,
+    /// When the first of those not sent was written.
+    unsent_since: Option<Instant>,
     /// Attempts whose end is here.
     ended: FxHashSet<Key>,
 }
@@ -113,10 +120,14 @@ impl Outbox {
             self.ended.insert(report.key);
         }
         self.unsent.push_back(report);
+        self.unsent_since.get_or_insert_with(Instant::now);
     }
 
-    pub(crate) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty()
+    /// When the next message is due, if there is anything to say: at once, unless others are about to join.
+    pub(crate) fn due(&self, others_come: bool) -> Option<Instant> {
+        let since = self.unsent_since.filter(|_| !self.unsent.is_empty())?;
+        let waits = others_come && self.unsent.len() < BATCH_REPORTS;
+        Some(if waits { since + LINGER } else { since })
     }
 
     /// Takes the next message's worth of reports; they are kept under this number.
@@ -133,6 +144,7 @@ impl Outbox {
             bytes += report.event.bytes();
             batch.push(report);
         }
+        self.unsent_since = (!self.unsent.is_empty()).then(Instant::now);
         self.sent.push_back((seq, batch));
         self.sent.back().map_or(&[], |(_, batch)| batch)
     }
@@ -155,6 +167,7 @@ impl Outbox {
             for report in batch.into_iter().rev() {
                 if !matches!(report.event, Event::Started { .. } | Event::Progress(_)) {
                     self.unsent.push_front(report);
+                    self.unsent_since.get_or_insert_with(Instant::now);
                 }
             }
         }
@@ -265,6 +278,23 @@ mod tests {
     }
 
     #[test]
+    fn reports_wait_for_others_if_others_come_and_not_for_long() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.due(true), None);
+        outbox.push(ended(0));
+        let first = outbox.due(false).expect("something to say");
+        assert!(first <= Instant::now());
+        outbox.push(ended(1));
+        assert_eq!(outbox.due(true), Some(first + LINGER), "the first one says how long");
+        (2..BATCH_REPORTS as u32).for_each(|i| outbox.push(ended(i)));
+        assert_eq!(outbox.due(true), Some(first), "a message is full");
+        outbox.take(Seq(2));
+        assert_eq!(outbox.due(true), None);
+        outbox.rewind();
+        assert!(outbox.due(true).is_some());
+    }
+
+    #[test]
     fn confirmed_output_gives_its_room_back() {
         let room = room();
         let mut outbox = Outbox::default();
@@ -284,7 +314,7 @@ mod tests {
         (0..20).for_each(|i| outbox.push(output(i, &room, 60 * 1024)));
         (0..1000).for_each(|i| outbox.push(ended(i)));
         let mut sizes = Vec::new();
-        while outbox.has_unsent() {
+        while outbox.due(false).is_some() {
             sizes.push(outbox.take(Seq(2 + sizes.len() as u64)).len());
         }
         assert_eq!(sizes.iter().sum::<usize>(), 1020);

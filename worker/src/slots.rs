@@ -224,6 +224,11 @@ impl Slots {
         waiting.map(|place| place.1).chain(self.running.keys().copied())
     }
 
+    /// Something waits for a slot.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     /// Nothing waits or runs. Functions that are busy have no task any more.
     pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty() && self.running.is_empty()

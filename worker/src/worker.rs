@@ -296,7 +296,11 @@ impl Loop {
         );
         while !self.is_done() {
             self.start_what_fits();
-            let Loop { link, outbox, must_tell, .. } = self;
+            // Who has more to do than there are slots reports several ends at a time.
+            let due = self.outbox.due(self.slots.has_waiting());
+            let is_due = self.must_tell || due.is_some_and(|due| due <= Instant::now());
+            let later = due.filter(|_| !is_due);
+            let Loop { link, .. } = self;
             let (outgoing, heartbeat) = match link {
                 Some(Link { outgoing, heartbeat: Some(heartbeat), .. }) => {
                     (Some(&*outgoing), Some(heartbeat))
@@ -307,7 +311,8 @@ impl Loop {
                 said = news.recv() => self.hear(said.expect("the session lives as long as its listener"))?,
                 Some(stored) = stored.recv() => self.stored(stored),
                 _ = told.recv_many(&mut events, EVENTS) => events.drain(..).for_each(|event| self.happened(event)),
-                () = ready(outgoing), if *must_tell || outbox.has_unsent() => self.send(),
+                () = ready(outgoing), if is_due => self.send(),
+                () = at(later) => {}
                 () = tick(heartbeat) => self.beat(),
                 _ = look.tick() => self.shared.memory.look(),
                 () = at(self.give_back_at) => self.give_back(),

@@ -111,13 +111,14 @@ impl Context {
         }
     }
 
-    /// The job now and after each change.
+    /// The job now, after changes, and at once when it has ended.
     pub(super) async fn watch(self, request: pb::WatchRequest, out: Sender<pb::Job>) {
         let id = JobId(request.job_id);
-        let mut changed = self.handle.follow(id);
+        let mut end = self.handle.await_ends();
+        end.add([id]);
+        let mut ended = Vec::new();
         let mut said = None;
         loop {
-            changed.mark_unchanged();
             let job = match self.get(id).await {
                 Ok(job) => job,
                 Err(failure) => return fail(&out, failure).await,
@@ -129,14 +130,15 @@ impl Context {
                     return;
                 }
             }
+            if over {
+                return;
+            }
             // Starts are not written, so they wake nobody: look again after the pause in any case.
             tokio::select! {
                 () = tokio::time::sleep(WATCH_PAUSE) => {}
+                () = end.ended(&mut ended) => {}
                 () = self.stopped() => return,
                 () = out.closed() => return,
-            }
-            if over {
-                return;
             }
         }
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use taskq_core::effect::Outcome;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     coordinator::deliver::Deliver,
@@ -21,8 +21,36 @@ use crate::{
     store::{Error, Store},
 };
 
-/// Batches that may wait behind the one on its way to the disk. One: the loop fills the next while this one syncs.
-const AHEAD: usize = 1;
+/// The way to the disk, for one batch at a time: the next one grows until the one before is durable.
+#[derive(Debug)]
+pub struct Commits {
+    batches: SyncSender<Outcome>,
+    /// One permit while no batch is on its way.
+    free: Arc<Semaphore>,
+}
+
+/// The thread has ended.
+#[derive(Debug)]
+pub struct Ended;
+
+impl Commits {
+    /// Waits until a batch can go. Cancel-safe, and does not take the turn.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub async fn free(&self) -> Result<(), Ended> {
+        self.free.acquire().await.map(drop).map_err(|_| Ended)
+    }
+
+    /// Sends a batch. To be called after [`Commits::free`], by the one who waited.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn send(&self, batch: Outcome) -> Result<(), Ended> {
+        self.free.try_acquire().map_err(|_| Ended)?.forget();
+        self.batches.send(batch).map_err(|_| Ended)
+    }
+}
 
 /// Starts the thread. It ends when the sender is dropped, or with the store's first error; the receiver then has its
 /// last word, or nothing if it panicked.
@@ -30,18 +58,30 @@ pub fn start(
     store: Arc<dyn Store>,
     deliver: Deliver,
     metrics: Arc<Metrics>,
-) -> (SyncSender<Outcome>, oneshot::Receiver<Result<(), Error>>) {
-    let (sender, batches) = sync_channel(AHEAD);
+) -> (Commits, oneshot::Receiver<Result<(), Error>>) {
+    let (sender, batches) = sync_channel(1);
     let (last_word, ended) = oneshot::channel();
+    let free = Arc::new(Semaphore::new(1));
+    let commits = Commits { batches: sender, free: Arc::clone(&free) };
     let body = move || {
-        let result = commit(&*store, &deliver, &metrics, &batches);
+        let _closed = CloseAtEnd(Arc::clone(&free));
+        let result = commit(&*store, &deliver, &metrics, &batches, &free);
         // Before anybody hears of the end: the loop must not hand over any more.
         drop(batches);
         // Nobody waits for it any more when the coordinator has gone already.
         let _heard = last_word.send(result);
     };
     thread::Builder::new().name("commit".into()).spawn(body).expect("a thread at start");
-    (sender, ended)
+    (commits, ended)
+}
+
+/// Nobody waits for a thread that has ended, or panicked.
+struct CloseAtEnd(Arc<Semaphore>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 fn commit(
@@ -49,6 +89,7 @@ fn commit(
     deliver: &Deliver,
     metrics: &Metrics,
     batches: &Receiver<Outcome>,
+    free: &Semaphore,
 ) -> Result<(), Error> {
     while let Ok(batch) = batches.recv() {
         if !batch.writes.is_empty() {
@@ -56,6 +97,8 @@ fn commit(
             store.commit(&batch.writes)?;
             metrics.committed(begun.elapsed());
         }
+        // The loop closes the next batch while this one is delivered.
+        free.add_permits(1);
         deliver.batch(batch);
     }
     Ok(())

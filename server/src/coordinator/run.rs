@@ -1,37 +1,55 @@
 //! The loop: events in, batches out. The only owner of the core's state.
 
-use std::sync::mpsc::SyncSender;
-
 use taskq_core::{State, effect::Outcome, event::Event};
 use tokio::{sync::watch, time::Instant};
 
-use crate::{clock::Clock, coordinator::Inbox};
+use crate::{
+    clock::Clock,
+    coordinator::{Inbox, commit::Commits},
+};
 
 /// One sync's worth of work: large enough to share the disk's latency, small enough to answer soon.
 const BATCH: usize = 4_096;
 
-/// Steps until `stopping` turns true, every handle is gone, or the commit thread has ended. Blocks on `commits` while the
-/// disk is behind: what arrives meanwhile makes the next batch larger.
+/// Steps until `stopping` turns true, every handle is gone, or the commit thread has ended. While one batch is on its way to
+/// the disk, what arrives goes into the next: who waits for a sync waits for the one under way and for one more.
 pub async fn run(
     clock: Clock,
     mut state: State,
     mut inbox: Inbox,
-    commits: SyncSender<Outcome>,
+    commits: Commits,
     mut stopping: watch::Receiver<bool>,
 ) {
-    while let Some(first) = next(&clock, &state, &mut inbox, &mut stopping).await {
-        let mut out = Outcome::default();
-        state.step(clock.now(), first, &mut out);
-        while out.writes.len() + out.effects.len() < BATCH {
-            let Some(event) = ready(&mut inbox) else { break };
-            state.step(clock.now(), event, &mut out);
+    let mut out = Outcome::default();
+    let mut over = false;
+    while !over {
+        let size = out.writes.len() + out.effects.len();
+        // Cancel-safe: an event that loses was not taken, nor was a turn.
+        tokio::select! {
+            biased;
+            free = commits.free(), if size > 0 => {
+                if free.and_then(|()| commits.send(std::mem::take(&mut out))).is_err() {
+                    return;
+                }
+            }
+            event = next(&clock, &state, &mut inbox, &mut stopping), if size < BATCH => match event {
+                Some(event) => take_in(&clock, &mut state, &mut inbox, event, &mut out),
+                None => over = true,
+            },
         }
-        if out.writes.is_empty() && out.effects.is_empty() {
-            continue;
-        }
-        if commits.send(out).is_err() {
-            return;
-        }
+    }
+    // What was decided is said, or nobody is there to hear it.
+    if (!out.writes.is_empty() || !out.effects.is_empty()) && commits.free().await.is_ok() {
+        let _ended = commits.send(out);
+    }
+}
+
+/// An event, and those that are there already.
+fn take_in(clock: &Clock, state: &mut State, inbox: &mut Inbox, event: Event, out: &mut Outcome) {
+    state.step(clock.now(), event, out);
+    while out.writes.len() + out.effects.len() < BATCH {
+        let Some(event) = ready(inbox) else { break };
+        state.step(clock.now(), event, out);
     }
 }
 
