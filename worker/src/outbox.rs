@@ -16,8 +16,8 @@ use crate::attempt::{Chunk, Key, Outcome, Stream};
 
 /// Bytes of output that may be unconfirmed: half a second of a busy disk, and nothing beside a worker's memory.
 const ROOM: usize = 16 * 1024 * 1024;
-/// How long reports wait for others while there is more work at hand: no task starts later for it, and each message costs
-/// the coordinator a sync.
+/// How long reports wait for others while there is more work at hand: its slots go on, and each message costs the
+/// coordinator a sync.
 const LINGER: Duration = Duration::from_millis(10);
 /// One message: enough to amortise it, few enough to be decoded and committed in a millisecond or so.
 const BATCH_REPORTS: usize = 512;
@@ -108,7 +108,7 @@ pub(crate) fn room() -> Arc<Semaphore> {
 pub(crate) struct Outbox {
     sent: VecDeque<(Seq, Vec<Report>)>,
     unsent: VecDeque<Report>,
-    /// When the first of those not sent was written.
+    /// Since when there is something to send; what one message has no room for does not wait anew.
     unsent_since: Option<Instant>,
     /// Attempts whose end is here.
     ended: FxHashSet<Key>,
@@ -116,11 +116,13 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn push(&mut self, report: Report) {
+        if self.unsent.is_empty() {
+            self.unsent_since = Some(Instant::now());
+        }
         if report.event.is_end() {
             self.ended.insert(report.key);
         }
         self.unsent.push_back(report);
-        self.unsent_since.get_or_insert_with(Instant::now);
     }
 
     /// When the next message is due, if there is anything to say: at once, unless others are about to join.
@@ -144,7 +146,6 @@ impl Outbox {
             bytes += report.event.bytes();
             batch.push(report);
         }
-        self.unsent_since = (!self.unsent.is_empty()).then(Instant::now);
         self.sent.push_back((seq, batch));
         self.sent.back().map_or(&[], |(_, batch)| batch)
     }
@@ -166,8 +167,10 @@ impl Outbox {
         while let Some((_, batch)) = self.sent.pop_back() {
             for report in batch.into_iter().rev() {
                 if !matches!(report.event, Event::Started { .. } | Event::Progress(_)) {
+                    if self.unsent.is_empty() {
+                        self.unsent_since = Some(Instant::now());
+                    }
                     self.unsent.push_front(report);
-                    self.unsent_since.get_or_insert_with(Instant::now);
                 }
             }
         }
@@ -291,7 +294,16 @@ mod tests {
         outbox.take(Seq(2));
         assert_eq!(outbox.due(true), None);
         outbox.rewind();
-        assert!(outbox.due(true).is_some());
+        assert!(outbox.due(true).is_some_and(|due| due <= Instant::now()), "they have waited");
+    }
+
+    #[test]
+    fn what_a_message_has_no_room_for_does_not_wait_anew() {
+        let (mut outbox, room) = (Outbox::default(), room());
+        (0..20).for_each(|i| outbox.push(output(i, &room, 60 * 1024)));
+        let first = outbox.due(false);
+        assert!(outbox.take(Seq(2)).len() < 20);
+        assert_eq!(outbox.due(false), first);
     }
 
     #[test]

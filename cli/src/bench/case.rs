@@ -1,5 +1,7 @@
 //! What can be measured: each case has variants, and each of them a number of tasks that takes some seconds.
 
+use std::collections::BTreeSet;
+
 use clap::ValueEnum;
 
 use super::cases::commands::Output;
@@ -148,7 +150,7 @@ impl Case {
                 variant("1-mb", 100, Work::Payload { bytes: 1 << 20 }, Limit::None),
                 variant("64-mb", 4, Work::Payload { bytes: 64 << 20 }, Limit::None),
             ],
-            Case::Backlog => [FEW.min(scale.queued), scale.queued]
+            Case::Backlog => BTreeSet::from([FEW.min(scale.queued), scale.queued])
                 .into_iter()
                 .map(|queued| {
                     variant(&format!("queued-{queued}"), 40_000, Work::Backlog { queued }, Limit::First)

@@ -34,7 +34,7 @@ impl Meter<'_> {
         Ok(Meter { stage, disk, cpu: stage.cpu()?, began: Instant::now() })
     }
 
-    /// To here. Work is checked afterwards: that is no part of it.
+    /// To here. What is checked only afterwards is no part of it; values that are compared as they come are.
     pub(super) fn stop(self, nanos: Vec<u64>) -> anyhow::Result<Measured> {
         let elapsed = self.began.elapsed();
         let cpu = self.stage.cpu()?.zip(&self.cpu, |after, before| after.saturating_sub(before));

@@ -216,7 +216,8 @@ fn legend(report: &Report) -> Vec<String> {
             short_us(machine.round_trip_us),
             short_us(machine.grpc_round_trip_us)
         ),
-        format!("CPU, RSS    a task's microseconds, and the most memory: {parts}"),
+        format!("CPU         a task's microseconds: {parts}"),
+        "RSS         the most memory of the same, without tasks that are programs".to_owned(),
         "DISK        bytes that a task takes in the data directory".to_owned(),
     ];
     let mut told: Vec<&str> = Vec::new();

@@ -22,7 +22,7 @@ use log::Log;
 
 /// Ends in one batch.
 const BATCH: usize = 1_000;
-/// The shortest time between two looks of a watcher.
+/// Between two looks of a watcher at a job that has not ended.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a stream's messages go.

@@ -59,6 +59,7 @@ pub fn start(
     deliver: Deliver,
     metrics: Arc<Metrics>,
 ) -> (Commits, oneshot::Receiver<Result<(), Error>>) {
+    // Whoever sends holds the only permit, so there is room, and the async loop never blocks.
     let (sender, batches) = sync_channel(1);
     let (last_word, ended) = oneshot::channel();
     let free = Arc::new(Semaphore::new(1));

@@ -7,7 +7,9 @@ use rustc_hash::FxHashMap;
 
 use crate::attempt::Outcome;
 
-/// A handful takes this long: much longer than to hand it over, and shorter than anybody notices.
+/// A handful takes this long if its calls take what is expected of them: much longer than to hand it over, and shorter than
+/// anybody notices. If a few calls in a hundred take much longer than the others, the others may wait behind them, until
+/// the worker's patience is over and they are given back.
 const HANDFUL_US: f64 = 1_000.0;
 const MOST: usize = 256;
 /// A call that takes longer than expected raises what is expected by this factor at the most: one that was kept from its

@@ -417,6 +417,26 @@ async fn short_naps(session: &mut Session, job: u64) {
 }
 
 #[tokio::test]
+async fn ends_before_a_call_that_turns_out_long_are_told_while_it_runs() {
+    let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
+    short_naps(&mut session, 1).await;
+    map(&mut session, 2, "nap", &["0", "0", "600000"]).await;
+    let (mut ended, mut started) = (Vec::new(), false);
+    while ended.len() < 2 || !started {
+        let report = session.report().await;
+        match report.event {
+            Some(Event::Outcome(outcome)) => {
+                assert_eq!(outcome.kind(), Kind::Completed);
+                ended.push(report.key.expect("a key"));
+            }
+            Some(Event::Started(_)) => started |= report.key == Some(key(2, 2)),
+            _ => {}
+        }
+    }
+    assert_eq!(ended, [key(2, 0), key(2, 1)]);
+}
+
+#[tokio::test]
 async fn who_waits_behind_a_call_that_turns_out_long_is_cancelled_or_given_back() {
     let (_coordinator, _worker, mut session) = troubled(&["--slots", "1"]).await;
     short_naps(&mut session, 1).await;

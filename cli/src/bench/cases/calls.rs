@@ -27,9 +27,9 @@ pub(in crate::bench) async fn array(stage: &Stage, tasks: u32, function: &str) -
     }
     let measured = meter.stop(Vec::new())?;
 
-    check(first_wrong.is_none(), || {
-        format!("{function}({first_wrong:?}) has another value than its argument")
-    })?;
+    if let Some((index, value)) = first_wrong {
+        anyhow::bail!("{function}({index}) has another value than its argument: {value}");
+    }
     // Each index comes once: the client sees to that.
     check(right == tasks, || format!("of {tasks} values, only {right} have come"))?;
     Ok(measured)

@@ -231,7 +231,7 @@ impl Job {
 
     pub(super) fn submitted(&mut self, loc: Loc, keyed: bool, repeat: bool, keep: Option<Millis>) -> Spot {
         let freed = self.spec().map_or(0, |loc| u64::from(loc.len));
-        debug_assert!(loc.len < SOME.get(), "a submission is no longer than a request");
+        assert!(loc.len < SOME.get(), "a submission is no longer than a request");
         (self.seq, self.offset) = (loc.seq, loc.offset);
         self.len = SOME | loc.len | if keyed { KEYED } else { 0 } | if repeat { REPEAT } else { 0 };
         if keep.is_some() {
