@@ -1,5 +1,5 @@
-//! Jobs in order, each with a stamp: those of a class, or of a queue. Jobs that follow each other mostly have the same stamp, so a
-//! million of them cost one bit each and not a node.
+//! Jobs in order, each with a stamp: those of a class, or of a queue. Jobs that follow each other mostly have the same
+//! stamp, so a million of them cost one bit each and not a node.
 
 use std::collections::BTreeMap;
 

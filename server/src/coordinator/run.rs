@@ -11,8 +11,8 @@ use crate::{
 /// One sync's worth of work: large enough to share the disk's latency, small enough to answer soon.
 const BATCH: usize = 4_096;
 
-/// Steps until `stopping` turns true, every handle is gone, or the commit thread has ended. While one batch is on its way to
-/// the disk, what arrives goes into the next: who waits for a sync waits for the one under way and for one more.
+/// Steps until `stopping` turns true, every handle is gone, or the commit thread has ended. While one batch is on its way
+/// to the disk, what arrives goes into the next: who waits for a sync waits for the one under way and for one more.
 pub async fn run(
     clock: Clock,
     mut state: State,

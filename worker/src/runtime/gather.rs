@@ -59,7 +59,7 @@ impl Gather {
         }
     }
 
-    /// Nothing follows for now.
+    /// The thread has nothing left to do: what has ended is told.
     pub(super) fn tell(&self) {
         self.tell_all(self.gathered());
     }
