@@ -16,6 +16,8 @@ use crate::{similar, text, verdict};
 
 /// A job that has not started by then gets its reason told.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether a reason is due.
+const BEAT: Duration = Duration::from_millis(500);
 /// How long a hint is worth waiting for, and the last word to somebody who pressed Ctrl-C.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -56,7 +58,7 @@ impl Attach {
         let mut holes = Holes::new(&[]);
         let mut cancelled = false;
         let deadline = self.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
-        let mut beat = tokio::time::interval(Duration::from_millis(500));
+        let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + BEAT, BEAT);
         loop {
             if logs.is_none()
                 && let Some(job) = ended
@@ -202,6 +204,9 @@ pub(crate) async fn conclude(context: &Context, client: &Client, job: &Job) -> a
             context.say(&line);
         }
         return Ok(exit::of_jobs([job]));
+    }
+    if job.state() == State::Succeeded {
+        return Ok(Exit::Ok);
     }
     let task = single_task(client, job).await?;
     let exit = exit::of_task(&task);

@@ -5,42 +5,64 @@ use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::model::{Job, is_terminal};
 use crate::retry::Effort;
+use std::fmt;
+use std::pin::Pin;
 use taskq_proto::v1::WatchRequest;
+
+/// A stream that is being opened.
+type Opening<T> = Pin<Box<dyn Future<Output = Result<Incoming<T>>> + Send>>;
 
 /// One stream of messages over as many connections as it takes. Knows no cursors: whoever opens it anew says
 /// from where.
-#[derive(Debug)]
 pub(crate) struct Feed<T> {
+    /// Outlives a call that was dropped: what is under way is not asked for again.
+    opening: Option<Opening<T>>,
     stream: Option<Incoming<T>>,
     effort: Effort,
     /// Whether the present connection has brought something.
     progressed: bool,
 }
 
+impl<T> fmt::Debug for Feed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (opening, open) = (self.opening.is_some(), self.stream.is_some());
+        f.debug_struct("Feed").field("opening", &opening).field("open", &open).finish_non_exhaustive()
+    }
+}
+
 impl<T> Feed<T> {
     pub(crate) fn new(client: &Client) -> Self {
-        Self { stream: None, effort: client.effort(client.options().patience), progressed: false }
+        Self {
+            opening: None,
+            stream: None,
+            effort: client.effort(client.options().patience),
+            progressed: false,
+        }
     }
 
     /// The next message, or `None` if the coordinator ended the stream in good order. May be dropped at any time.
     pub(crate) async fn next<F>(&mut self, open: impl Fn() -> F) -> Result<Option<T>>
     where
-        F: Future<Output = Result<Incoming<T>>>,
+        F: Future<Output = Result<Incoming<T>>> + Send + 'static,
     {
         loop {
             let stream = match &mut self.stream {
                 Some(stream) => stream,
-                None => match open().await {
-                    Ok(stream) => {
-                        self.effort.answered();
-                        self.progressed = false;
-                        self.stream.insert(stream)
+                None => {
+                    let opened = self.opening.get_or_insert_with(|| Box::pin(open())).await;
+                    self.opening = None;
+                    match opened {
+                        Ok(stream) => {
+                            self.effort.answered();
+                            self.progressed = false;
+                            self.stream.insert(stream)
+                        }
+                        Err(error) => {
+                            self.effort.after(error).await?;
+                            continue;
+                        }
                     }
-                    Err(error) => {
-                        self.effort.after(error).await?;
-                        continue;
-                    }
-                },
+                }
             };
             match stream.next().await {
                 Ok(Some(message)) => {
@@ -83,7 +105,10 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Result<Job>> {
         while !self.over {
             let (client, request) = (&self.client, WatchRequest { job_id: self.job.0 });
-            let open = || client.open(|mut jobs| async move { jobs.watch(request).await });
+            let open = || {
+                let client = client.clone();
+                async move { client.open(|mut jobs| async move { jobs.watch(request).await }).await }
+            };
             let ended = match self.feed.next(open).await {
                 Ok(Some(job)) => {
                     self.over = is_terminal(job.state());

@@ -45,7 +45,10 @@ impl Logs {
     pub async fn next(&mut self) -> Option<Result<LogChunk>> {
         while !self.over {
             let (client, request) = (&self.client, &self.request);
-            let open = || client.open(|mut jobs| async move { jobs.logs(request.clone()).await });
+            let open = || {
+                let (client, request) = (client.clone(), request.clone());
+                async move { client.open(|mut jobs| async move { jobs.logs(request).await }).await }
+            };
             match self.feed.next(open).await {
                 Ok(Some(chunk)) => {
                     self.request.cursor = chunk.cursor;

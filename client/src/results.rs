@@ -69,7 +69,10 @@ impl Results {
         let ResultsQuery { cursor, with_output, with_values, follow } = self.query;
         let request = ResultsRequest { job_id: self.job.0, cursor, with_output, follow, with_values };
         let client = &self.client;
-        let open = || client.open(|mut jobs| async move { jobs.results(request).await });
+        let open = || {
+            let client = client.clone();
+            async move { client.open(|mut jobs| async move { jobs.results(request).await }).await }
+        };
         match self.feed.next(open).await? {
             Some(batch) => self.accept(batch),
             None if follow => self.feed.ended_early(&self.client).await,

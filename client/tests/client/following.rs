@@ -3,6 +3,7 @@
 use crate::fake::{Out, Script, Server, ended, job};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use taskq_client::model::{Elements, Filter, JobSpec, LogChunk, Span, State};
 use taskq_client::{Kind, LogsQuery, Results, ResultsQuery};
 use taskq_proto::v1::{Job, ListReply, ListTasksReply, ListTasksRequest, ResultBatch, ResultsRequest};
@@ -56,6 +57,31 @@ async fn results_go_on_from_their_cursor() {
     assert_eq!(indices(&mut results).await, (0..7).map(|i| (u64::from(i) + 1, i)).collect::<Vec<_>>());
     assert_eq!(results.cursor(), 7);
     assert_eq!(*cursors.lock().unwrap(), [0, 3, 4, 5]);
+}
+
+/// As a `select!` does whose other arms are ready again and again.
+#[tokio::test]
+async fn a_stream_is_opened_once_however_often_its_reader_turns_away() {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let counted = opened.clone();
+    let results = move |_, _, out: Out<ResultBatch>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        say(&out, Ok(batch(0..1, true)));
+    };
+    let server = Server::start(Script { results: Some(Box::new(results)), ..Script::default() });
+    let mut results = server.client().results(7, FOLLOW);
+    let read = async {
+        loop {
+            tokio::select! {
+                biased;
+                end = results.next() => return end,
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    };
+    let end = tokio::time::timeout(Duration::from_secs(30), read).await.expect("it gets on");
+    assert_eq!(end.expect("one").expect("an end").task.index, 0);
+    assert_eq!(opened.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
