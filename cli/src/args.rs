@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::Builder;
 
 use crate::cmd;
 use crate::context::{Context, eprint_line};
 use crate::exit::{self, Exit};
 use crate::output::{self, Format};
-use crate::screen::{Screen, When, Wishes};
+use crate::screen::{When, Wishes};
 use crate::text;
 
 /// Submits commands and calls of functions to a taskq coordinator, and shows what became of them.
@@ -59,6 +60,18 @@ pub(crate) struct Global {
     /// When to use colours
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
     color: When,
+}
+
+impl Global {
+    /// What is to be seen, and how.
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes {
+            format: if self.json { Some(Format::Json) } else { self.output },
+            headers: !self.no_headers,
+            quiet: self.quiet,
+            color: self.color,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -156,27 +169,29 @@ pub(crate) fn run() -> Exit {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &typed),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let stands_for_a_task = cli.command.stands_for_a_task();
+    let (up, bench) = (matches!(cli.command, Command::Up(_)), matches!(cli.command, Command::Bench(_)));
+    let context = Context::new(cli.global, typed, cli.command.needs_a_worker());
+    // One thread serves the connection while this one reads, writes and waits; a second one would only take turns with it,
+    // at a tenth of a short command's time. A coordinator and a worker in this process are worth one for each core, and a
+    // bench, which loads a coordinator beside it, half of them.
+    let threads = match std::thread::available_parallelism().map_or(1, usize::from) {
+        cores if up || context.is_local() => cores,
+        cores if bench => cores.div_ceil(2),
+        _ => 1,
+    };
+    let runtime = match Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => return report(&crate::exit::Failure::io("cannot start", &cause), Exit::Internal),
     };
-    let exit = runtime.block_on(obey(cli, typed));
+    let exit = runtime.block_on(obey(cli.command, context, stands_for_a_task));
     // A thread may still sit in a read of standard input; it must not keep the process.
     runtime.shutdown_background();
     exit
 }
 
-async fn obey(cli: Cli, typed: Vec<OsString>) -> Exit {
-    let global = &cli.global;
-    let screen = Screen::detect(Wishes {
-        format: if global.json { Some(Format::Json) } else { global.output },
-        headers: !global.no_headers,
-        quiet: global.quiet,
-        color: global.color,
-    });
-    let stands_for_a_task = cli.command.stands_for_a_task();
-    let context = Context::new(cli.global, screen, typed, cli.command.needs_a_worker());
-    let result = cli.command.run(&context).await;
+async fn obey(command: Command, context: Context, stands_for_a_task: Option<Exit>) -> Exit {
+    let result = command.run(&context).await;
     let closed = context.close().await;
     match result.and_then(|exit| closed.map(|()| exit)) {
         Ok(exit) => exit,

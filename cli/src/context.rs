@@ -40,7 +40,8 @@ pub(crate) struct Chosen {
 
 impl Context {
     /// Connects nowhere yet.
-    pub(crate) fn new(global: Global, screen: Screen, typed: Vec<OsString>, works: bool) -> Context {
+    pub(crate) fn new(global: Global, typed: Vec<OsString>, works: bool) -> Context {
+        let screen = Screen::detect(global.wishes());
         Context { global, screen, typed, embedded: OnceCell::new(), works }
     }
 
@@ -49,6 +50,11 @@ impl Context {
         if !self.screen.quiet {
             eprint_line(line);
         }
+    }
+
+    /// Whether the coordinator is to be in this process. What is wrong with its name is told when it is started.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.local_dir(), Ok(Some(_)))
     }
 
     /// Connects to the coordinator, or starts the one inside this process.
