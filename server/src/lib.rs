@@ -162,13 +162,13 @@ impl Coordinator {
             () = shutdown => {
                 tracing::info!("stopping");
                 stop.send_replace(true);
-                handle.sessions.close_all();
+                handle.close();
                 drop(farewell);
                 tokio::time::timeout(FAREWELL, &mut serving).await.unwrap_or(Ok(()))
             }
         };
         stop.send_replace(true);
-        handle.sessions.close_all();
+        handle.close();
         retaining.abort();
         drop((serving, handle));
         match stored {

@@ -353,6 +353,7 @@ fn ended_jobs_are_listed_and_loaded_if_a_repeat_could_ask_for_them() {
             let end = store.job_ended(JobId(1)).unwrap().unwrap();
             assert_eq!((end.wall, end.started, end.counts.skipped), (WallTime(10), Some(WallTime(9)), 4));
             assert_eq!(store.job_ended(JobId(4)).unwrap(), None);
+            assert_eq!([1, 4, 99].map(|job| store.is_live(JobId(job))), [false, true, false]);
             let (_, facts) = loaded(store);
             let has = |part: &str| facts.iter().filter(|f| f.contains(part)).count();
             assert_eq!((has("Submitted"), has("JobEnded")), (3, 2), "{facts:?}");

@@ -12,7 +12,7 @@ use taskq_core::{
 };
 
 use super::{Context, broken, status::Failure};
-use crate::coordinator::Unanswered;
+use crate::coordinator::pending::Held;
 
 /// A request with a typed answer.
 pub(super) trait Ask {
@@ -42,12 +42,16 @@ impl<T> Live<T> {
 impl Context {
     /// Asks the loop; a rejection is a failure.
     pub(super) async fn ask<A: Ask>(&self, what: A) -> Result<A::Answer, Failure> {
-        // Cancel-safe: whoever asked is told to ask again, with the same request id.
-        let reply = tokio::select! {
-            reply = self.handle.ask(|request| what.event(request)) => reply?,
-            () = self.stopped() => return Err(Unanswered::Stopping.into()),
-        };
-        match reply {
+        self.ask_holding(None, what).await
+    }
+
+    /// The same, with something that is kept until there is an answer, whether or not the caller still waits.
+    pub(super) async fn ask_holding<A: Ask>(
+        &self,
+        held: Option<Held>,
+        what: A,
+    ) -> Result<A::Answer, Failure> {
+        match self.handle.ask_holding(held, |request| what.event(request)).await? {
             Reply::Rejected(why) => Err(why.into()),
             reply => A::answer(reply).ok_or_else(|| broken("a request was answered by something else")),
         }

@@ -36,8 +36,9 @@ impl Context {
                     Ok(Some(request)) => match named(request, awaiter.len()) {
                         Ok(jobs) => {
                             awaiter.add(jobs.iter().copied());
-                            // Those that have ended already are known to the store.
-                            due.extend(jobs.into_iter().map(|job| Ending { job, how: None }));
+                            // Of those that have not ended the awaiter tells, of all others the store.
+                            let told = jobs.into_iter().filter(|job| !self.store.is_live(*job));
+                            due.extend(told.map(|job| Ending { job, how: None }));
                         }
                         Err(failure) => return fail(&out, failure).await,
                     },

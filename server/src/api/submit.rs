@@ -42,13 +42,7 @@ impl Context {
     /// Has jobs stored that there is room for. The room is theirs until they are on disk, whether or not the caller
     /// still waits for that.
     pub(super) async fn keep(&self, room: Reserved, jobs: Submit) -> Result<(Vec<JobId>, bool), Failure> {
-        let context = self.clone();
-        let kept = tokio::spawn(async move {
-            let kept = context.ask(jobs).await;
-            drop(room);
-            kept
-        });
-        kept.await.map_err(|_| broken("a submit panicked"))?
+        self.ask_holding(Some(Box::new(room)), jobs).await
     }
 
     /// Answers each request of a stream in order, with up to `IN_FLIGHT` of them under way.

@@ -9,10 +9,10 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use taskq_core::effect::Outcome;
+use taskq_core::effect::{Effect, Outcome};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
@@ -20,6 +20,13 @@ use crate::{
     metrics::Metrics,
     store::{Error, Store},
 };
+
+/// A batch with fewer writes cost more by its sync than by what is in it.
+const SMALL: usize = 256;
+/// Callers that were answered may come back for so many times as long as the commit took, and no longer than this, before
+/// the next commit begins without them.
+const PATIENCE: u32 = 3;
+const PATIENCE_MOST: Duration = Duration::from_millis(1);
 
 /// The way to the disk, for one batch at a time: the next one grows until the one before is durable.
 #[derive(Debug)]
@@ -93,14 +100,26 @@ fn commit(
     free: &Semaphore,
 ) -> Result<(), Error> {
     while let Ok(batch) = batches.recv() {
-        if !batch.writes.is_empty() {
-            let begun = Instant::now();
+        let (writes, answers) = (batch.writes.len(), answers(&batch));
+        let begun = Instant::now();
+        if writes > 0 {
             store.commit(&batch.writes)?;
             metrics.committed(begun.elapsed());
         }
-        // The loop closes the next batch while this one is delivered.
-        free.add_permits(1);
-        deliver.batch(batch);
+        if (1..SMALL).contains(&writes) {
+            let patience = (PATIENCE * begun.elapsed()).min(PATIENCE_MOST);
+            deliver.batch(batch);
+            deliver.gather(answers, patience);
+            free.add_permits(1);
+        } else {
+            // The loop closes the next batch while this one is delivered.
+            free.add_permits(1);
+            deliver.batch(batch);
+        }
     }
     Ok(())
+}
+
+fn answers(batch: &Outcome) -> usize {
+    batch.effects.iter().filter(|effect| matches!(effect, Effect::Reply(..))).count()
 }

@@ -1,6 +1,6 @@
 //! Effects into the world: answers to callers, messages to workers. Runs on the commit thread, after the sync.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use taskq_core::{
@@ -68,6 +68,11 @@ impl Deliver {
         for effect in batch.effects {
             self.effect(effect);
         }
+    }
+
+    /// See [`Pending::gather`].
+    pub fn gather(&self, answered: usize, at_most: Duration) {
+        self.pending.gather(answered, at_most);
     }
 
     fn effect(&self, effect: Effect) {

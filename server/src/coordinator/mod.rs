@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use self::{
     endings::{Awaiter, Endings},
     follow::Followers,
-    pending::Pending,
+    pending::{Held, Pending},
     sessions::Sessions,
 };
 
@@ -87,13 +87,33 @@ impl Handle {
     /// # Errors
     /// `Busy` if too many wait, `Stopping` if the loop has ended.
     pub async fn ask(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Reply, Unanswered> {
-        let (id, reply) = self.pending.open();
-        match self.clients.try_send(event(id)) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(Unanswered::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Unanswered::Stopping),
+        self.ask_holding(None, event).await
+    }
+
+    /// The same; `held` is dropped once there is the reply, or once there will be none, also if this is dropped before.
+    ///
+    /// # Errors
+    /// As for [`Handle::ask`].
+    pub async fn ask_holding(
+        &self,
+        held: Option<Held>,
+        event: impl FnOnce(RequestId) -> Event,
+    ) -> Result<Reply, Unanswered> {
+        let (id, reply) = self.pending.open(held);
+        if let Err(error) = self.clients.try_send(event(id)) {
+            self.pending.forget(id);
+            return Err(match error {
+                mpsc::error::TrySendError::Full(_) => Unanswered::Busy,
+                mpsc::error::TrySendError::Closed(_) => Unanswered::Stopping,
+            });
         }
         reply.await.map_err(|_| Unanswered::Stopping)
+    }
+
+    /// Hangs up on workers, and tells all who wait for a reply that there will be none.
+    pub fn close(&self) {
+        self.sessions.close_all();
+        self.pending.close();
     }
 
     /// Sends what a worker said, waiting for room. Worker events overtake client requests.

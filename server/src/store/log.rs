@@ -174,6 +174,10 @@ impl Store for LogStore {
         self.shared.job_ended(job)
     }
 
+    fn is_live(&self, job: JobId) -> bool {
+        trouble::read(&self.shared.index).jobs.get(job).is_some_and(|job| job.end().is_none())
+    }
+
     fn ended_jobs(&self, before: Option<JobId>, limit: usize) -> Vec<JobId> {
         let index = trouble::read(&self.shared.index);
         index.ended.range(..before.unwrap_or(JobId(u64::MAX))).rev().take(limit).copied().collect()

@@ -310,6 +310,10 @@ impl Store for MemoryStore {
         Ok(trouble::read(&self.0).job(job)?.end.as_ref().map(|(end, _)| end.clone()))
     }
 
+    fn is_live(&self, job: JobId) -> bool {
+        trouble::read(&self.0).job(job).is_ok_and(|job| job.end.is_none())
+    }
+
     fn ended_jobs(&self, before: Option<JobId>, limit: usize) -> Vec<JobId> {
         let inner = trouble::read(&self.0);
         inner.ended.range(..before.unwrap_or(JobId(u64::MAX))).rev().take(limit).copied().collect()

@@ -89,6 +89,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The end of an ended job; `None` while it is live.
     fn job_ended(&self, job: JobId) -> Result<Option<EndedJob>, Lookup>;
 
+    /// Whether the job is there and has not ended. Never reads the disk.
+    fn is_live(&self, job: JobId) -> bool;
+
     /// Ids of ended jobs below `before` (or all), descending, at most `limit`.
     fn ended_jobs(&self, before: Option<JobId>, limit: usize) -> Vec<JobId>;
 

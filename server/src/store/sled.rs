@@ -28,8 +28,9 @@ const ACCESSES: usize = 65;
 /// Bytes written or scanned after which the current page is touched; less than a page holds.
 const TOUCH_EVERY: usize = 32 << 10;
 
-/// sled reclaims space only on the thread that this sets going.
-const FLUSH_EVERY_MS: u64 = 250;
+/// sled reclaims space only on the thread that this sets going, which also syncs each time, needed or not: rarely enough
+/// that an idle coordinator is idle.
+const FLUSH_EVERY_MS: u64 = 1_000;
 
 /// The files below which sled keeps its records.
 #[derive(Debug)]
