@@ -4,6 +4,8 @@
 //! is alive. Each engine record counts as some dead bytes on top of its own, so a log of a million tiny commits is dead
 //! weight too and gets packed into few large ones.
 
+use prost::Message;
+
 use super::{
     Error,
     codec::{self, Policies, Stored},
@@ -18,7 +20,7 @@ use super::{
 /// What a record costs the engine beyond its bytes, in memory and recovery time.
 const RECORD_COST: u64 = 4 << 10;
 
-/// Bytes of log looked through for each byte added: fast enough to get ahead of any writer.
+/// Bytes of records looked through for each byte added, before they are pressed: fast enough to get ahead of any writer.
 const PACE: u64 = 4;
 
 /// When and how much at a time.
@@ -136,11 +138,13 @@ impl Plan {
                 .ok_or_else(|| place.corrupt(format!("commit {}, part {} is missing", key.seq, key.part)))?;
             let size = value.len() as u64;
             let part = recover::open(place, key, value)?;
-            budget = budget.saturating_sub(size + RECORD_COST);
+            budget = budget.saturating_sub(RECORD_COST);
             self.cleaner.entries.push(part.bytes);
             while let Some((loc, record)) =
                 self.cleaner.entries.take().map_err(|e| place.entry(key.seq, &e))?
             {
+                // By what is in it rather than by what it takes on the disk: that is the work.
+                budget = budget.saturating_sub(record.encoded_len() as u64);
                 let Some(body) = record.body else { continue };
                 if index.wants(&body, loc) {
                     self.carried

@@ -7,7 +7,7 @@ use taskq_core::{effect::Write, id::JobId};
 use super::{
     Error,
     clean::{Cleaner, Plan, Weight},
-    codec::{self, record::Record},
+    codec::{self, Press, record::Record},
     entries::Loc,
     guard::{Fault, Guard},
     index::{Index, Stage},
@@ -28,6 +28,7 @@ pub(super) struct Writer {
     space: Space,
     cleaner: Cleaner,
     extent: Extent,
+    press: Press,
 }
 
 /// A commit as bytes, and which record lies where.
@@ -45,6 +46,7 @@ impl Writer {
             space: Space::new(&options.dir),
             cleaner: Cleaner::new(extent.floor, options.tuning),
             extent,
+            press: Press::new(),
         }
     }
 
@@ -79,7 +81,7 @@ impl Writer {
         drop(index);
         // What is carried over comes first: a job may be forgotten by this very batch.
         let records = codec::pack(plan.carried.iter().map(codec::Stored::parts)).into_iter().chain(new);
-        let encoded = encode(self.extent.next, records).ok_or_else(|| {
+        let encoded = encode(self.extent.next, records, &mut self.press).ok_or_else(|| {
             let cause =
                 std::io::Error::new(std::io::ErrorKind::InvalidInput, "the batch is larger than 4 GiB");
             Error::Io { act: "write", path: shared.place.0.clone(), cause }
@@ -191,12 +193,12 @@ fn highest(writes: &[Write]) -> JobId {
 }
 
 /// `None` if it is too long for a commit.
-fn encode(seq: u64, records: impl Iterator<Item = Record>) -> Option<Encoded> {
+fn encode(seq: u64, records: impl Iterator<Item = Record>, press: &mut Press) -> Option<Encoded> {
     let mut stream = Vec::new();
     let mut placed = Vec::new();
     for record in records {
         let offset = u32::try_from(stream.len()).ok()?;
-        let len = u32::try_from(codec::frame(&record, &mut stream)).ok()?;
+        let len = u32::try_from(codec::frame(&record, press, &mut stream)).ok()?;
         placed.push((record, Loc { seq, offset, len }));
     }
     part::parts(stream.len())?;

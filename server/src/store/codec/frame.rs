@@ -5,24 +5,43 @@ use prost::Message;
 
 use super::{
     Error, VERSION,
+    press::{self, Press},
     record::{Body, Record},
 };
 
+/// The format of a record that is pressed.
+const PRESSED: u8 = 3;
+
 /// Appends a record as an entry and returns how many bytes that took.
-pub(in crate::store) fn frame(record: &Record, stream: &mut Vec<u8>) -> usize {
+pub(in crate::store) fn frame(record: &Record, press: &mut Press, stream: &mut Vec<u8>) -> usize {
     let start = stream.len();
-    let body = 1 + record.encoded_len();
-    prost::encoding::encode_varint(body as u64, stream);
+    let plain = record.encoded_len();
+    let pressed = if worth_pressing(record) { press.press(record, plain) } else { None };
+    prost::encoding::encode_varint(1 + pressed.map_or(plain, <[u8]>::len) as u64, stream);
     let crc_at = stream.len();
     stream.put_u32_le(0);
-    stream.push(format(record));
-    record.encode_raw(stream);
+    match pressed {
+        Some(bytes) => {
+            stream.push(PRESSED);
+            stream.put_slice(bytes);
+        }
+        None => {
+            stream.push(format(record));
+            record.encode_raw(stream);
+        }
+    }
     let crc = crc32fast::hash(&stream[crc_at + 4..]);
     stream[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
     stream.len() - start
 }
 
-/// The lowest format that knows all of a record: what an earlier version understands, it may read.
+/// Ends of many tasks say nearly the same. Submissions do as well, but each has an entry of its own, and output is
+/// as its program made it.
+fn worth_pressing(record: &Record) -> bool {
+    matches!(record.body, Some(Body::Ends(_)))
+}
+
+/// The lowest format that knows all of a plain record: what an earlier version understands, it may read.
 fn format(record: &Record) -> u8 {
     match &record.body {
         Some(Body::Submitted(submitted)) if submitted.call => 2,
@@ -70,5 +89,6 @@ pub(in crate::store) fn open(mut entry: Bytes) -> Result<Record, Error> {
     if version > VERSION {
         return Err(Error::Newer(version));
     }
-    Record::decode(entry).map_err(|_| Error::Bad("an entry cannot be decoded"))
+    let plain = if version == PRESSED { press::unpress(entry)? } else { entry };
+    Record::decode(plain).map_err(|_| Error::Bad("an entry cannot be decoded"))
 }

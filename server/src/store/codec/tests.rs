@@ -11,7 +11,7 @@ use taskq_core::{
     job::{Counts, End, Key, Policy, Retry, Shape},
 };
 
-use super::{Need, Policies, Stored, frame, need, open, pack, record::Record, writes};
+use super::{Need, Policies, Press, Stored, frame, need, open, pack, record::Record, writes};
 
 /// One fact of each kind, all fields set.
 fn facts() -> Vec<Stored> {
@@ -129,15 +129,15 @@ fn calls() -> Vec<Stored> {
     list
 }
 
-fn encode(facts: &[Stored]) -> Vec<u8> {
+pub(super) fn encode(facts: &[Stored]) -> Vec<u8> {
     let mut stream = Vec::new();
     for record in pack(facts.iter().map(Stored::parts)) {
-        frame(&record, &mut stream);
+        frame(&record, &mut Press::new(), &mut stream);
     }
     stream
 }
 
-fn decode(mut stream: Bytes) -> Result<Vec<Stored>, super::Error> {
+pub(super) fn decode(mut stream: Bytes) -> Result<Vec<Stored>, super::Error> {
     let mut facts = Vec::new();
     while !stream.is_empty() {
         let Need::Entry(len) = need(&stream)? else { return Err(super::Error::Bad("cut")) };
@@ -148,7 +148,7 @@ fn decode(mut stream: Bytes) -> Result<Vec<Stored>, super::Error> {
     Ok(facts)
 }
 
-fn same(a: &[Stored], b: &[Stored]) -> bool {
+pub(super) fn same(a: &[Stored], b: &[Stored]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.write == b.write && a.number == b.number)
 }
 
@@ -183,7 +183,7 @@ fn only_what_an_earlier_version_cannot_know_has_a_later_format() {
         let mut formats: Vec<u8> = Vec::new();
         for record in records {
             let mut entry = Vec::new();
-            frame(&record, &mut entry);
+            frame(&record, &mut Press::new(), &mut entry);
             let header = entry.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
             formats.push(entry[header + 4]);
         }
@@ -197,10 +197,10 @@ fn only_what_an_earlier_version_cannot_know_has_a_later_format() {
 fn a_later_format_is_named() {
     let mut stream = encode(&facts()[..1]);
     // One byte of length, four of checksum, then the version.
-    stream[5] = 3;
+    stream[5] = 4;
     let crc = crc32fast::hash(&stream[5..]).to_le_bytes();
     stream[1..5].copy_from_slice(&crc);
-    assert_eq!(decode(stream.into()).unwrap_err(), super::Error::Newer(3));
+    assert_eq!(decode(stream.into()).unwrap_err(), super::Error::Newer(4));
 }
 
 #[test]
