@@ -13,7 +13,7 @@ use crate::{id::TaskId, job::Shape};
 
 /// Work sent ahead for each slot.
 const AHEAD_US: u64 = 50_000;
-/// Tasks that take longer on average are never sent ahead.
+/// Tasks that take longer on average are sent ahead of less urgent ones only.
 const AHEAD_MAX_US: u64 = 1_000_000;
 
 /// Slots of one kind, and who waits for them: in the order (priority descending, job, index).
@@ -26,6 +26,8 @@ pub(crate) struct Slots {
     stalled: bool,
     waiting: BTreeMap<(Reverse<i32>, TaskId), Waiting>,
     backlog_us: BTreeMap<Reverse<i32>, u64>,
+    /// How many tasks that are known to be short execute here, by priority; each makes room soon.
+    brief: Vec<(i32, u32)>,
 }
 
 /// A task that waits for a slot.
@@ -33,6 +35,11 @@ pub(crate) struct Slots {
 pub(crate) struct Waiting {
     pub(crate) shape: Arc<Shape>,
     pub(crate) expected_us: u64,
+}
+
+/// Whether tasks that take so long on average are short.
+pub(crate) fn is_brief(average_us: Option<u64>) -> bool {
+    average_us.is_some_and(|average| average <= AHEAD_MAX_US)
 }
 
 impl Slots {
@@ -44,6 +51,7 @@ impl Slots {
             stalled: false,
             waiting: BTreeMap::new(),
             backlog_us: BTreeMap::new(),
+            brief: Vec::new(),
         }
     }
 
@@ -96,12 +104,43 @@ impl Slots {
     /// How many tasks that take `average_us` may be sent ahead. What waits with a lower priority does not count:
     /// it will start later.
     pub(crate) fn ahead(&self, priority: i32, average_us: Option<u64>) -> u32 {
-        let Some(average) = average_us.filter(|average| *average <= AHEAD_MAX_US && !self.stalled) else {
-            return 0;
-        };
+        let Some(average) = average_us.filter(|_| is_brief(average_us) && !self.stalled) else { return 0 };
         let backlog: u64 = self.backlog_us.range(..=Reverse(priority)).map(|(_, us)| *us).sum();
         let target = AHEAD_US * u64::from(self.offered.saturating_sub(self.busy));
         u32::try_from(target.saturating_sub(backlog) / average.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// How many tasks, however long they take, may be sent ahead of all that waits, because all of it has a lower priority:
+    /// as many as short tasks of a lower priority are about to end. Their slots would be taken by what waits, again and
+    /// again, before the coordinator could give them to anybody.
+    pub(crate) fn before_lower(&self, priority: i32) -> u32 {
+        let first = self.waiting.first_key_value();
+        if self.stalled || first.is_none_or(|((Reverse(first), _), _)| *first >= priority) {
+            return 0;
+        }
+        self.brief.iter().filter(|(lower, _)| *lower < priority).map(|(_, tasks)| *tasks).sum()
+    }
+
+    /// A task that is known to be short starts to execute.
+    pub(crate) fn start_brief(&mut self, priority: i32) {
+        match self.brief.iter_mut().find(|(of, _)| *of == priority) {
+            Some((_, tasks)) => *tasks += 1,
+            None => self.brief.push((priority, 1)),
+        }
+    }
+
+    /// It has ended.
+    pub(crate) fn end_brief(&mut self, priority: i32) {
+        let place = self.brief.iter().position(|(of, _)| *of == priority).expect("it was started");
+        self.brief[place].1 -= 1;
+        if self.brief[place].1 == 0 {
+            self.brief.swap_remove(place);
+        }
+    }
+
+    /// How many of them there are, for checks.
+    pub(crate) fn all_brief(&self) -> u32 {
+        self.brief.iter().map(|(_, tasks)| *tasks).sum()
     }
 
     pub(crate) fn queue(&mut self, priority: i32, task: TaskId, waiting: Waiting) {

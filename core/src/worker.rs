@@ -15,7 +15,7 @@ use crate::{
     event::WorkerHello,
     id::{Lease, SessionId, TaskId, Timestamp},
     job::{Shape, SlotKind},
-    slots::{Slots, Waiting},
+    slots::{Slots, Waiting, is_brief},
 };
 
 /// Accepted ends that are remembered, to tell a repeat from a stale report.
@@ -59,6 +59,8 @@ pub(crate) enum Link {
 struct Place {
     priority: i32,
     kind: SlotKind,
+    /// It was known to be short when it came.
+    is_brief: bool,
     executing: Option<Arc<Shape>>,
 }
 
@@ -189,12 +191,18 @@ impl Worker {
         u32::try_from(many.max(0)).unwrap_or(u32::MAX)
     }
 
+    fn has_named(&self, shape: &Shape) -> bool {
+        let free = |name| self.free_named.get(name).copied().unwrap_or(0);
+        shape.named.iter().all(|(name, need)| i64::try_from(*need).is_ok_and(|need| need <= free(name)))
+    }
+
     /// How many more it may hold.
     pub(crate) fn window_left(&self) -> u32 {
         self.hello.window.saturating_sub(u32::try_from(self.tasks.len()).unwrap_or(u32::MAX))
     }
 
-    /// How many tasks like this one would start at once or, if none, may be sent ahead; within the window.
+    /// How many tasks like this one would start at once or, if none, may be sent ahead, be it of less urgent ones only;
+    /// within the window.
     pub(crate) fn now_or_ahead(
         &self,
         priority: i32,
@@ -204,8 +212,14 @@ impl Worker {
     ) -> u32 {
         let Some(kind) = self.slot_kind(shape) else { return 0 };
         let slots = self.slots(kind);
-        let at_once = if slots.goes_first(priority, task) { self.free_in(kind, shape) } else { 0 };
-        let many = if at_once > 0 { at_once } else { slots.ahead(priority, average_us) };
+        let mut many = if slots.goes_first(priority, task) { self.free_in(kind, shape) } else { 0 };
+        if many == 0 {
+            many = slots.ahead(priority, average_us);
+        }
+        // One that needs more than what becomes free would keep all others waiting.
+        if many == 0 && shape.slots <= 1 && self.has_named(shape) {
+            many = slots.before_lower(priority);
+        }
         many.min(self.window_left())
     }
 
@@ -221,7 +235,8 @@ impl Worker {
         let expected_us = average_us.unwrap_or(0);
         // A worker that came back without the function still holds the call: it will say what became of it.
         let kind = self.slot_kind(&shape).unwrap_or(SlotKind::Plain);
-        self.tasks.insert(task, Place { priority, kind, executing: None });
+        let is_brief = is_brief(average_us);
+        self.tasks.insert(task, Place { priority, kind, is_brief, executing: None });
         self.slots_mut(kind).queue(priority, task, Waiting { shape, expected_us });
         self.promote();
     }
@@ -238,7 +253,12 @@ impl Worker {
     pub(crate) fn leave(&mut self, task: TaskId) {
         let place = self.tasks.remove(&task).expect("a task leaves the worker that holds it");
         match place.executing {
-            Some(shape) => self.occupy(place.kind, &shape, -1),
+            Some(shape) => {
+                if place.is_brief {
+                    self.slots_mut(place.kind).end_brief(place.priority);
+                }
+                self.occupy(place.kind, &shape, -1);
+            }
             None => self.slots_mut(place.kind).unqueue(place.priority, task),
         }
         self.promote();
@@ -253,7 +273,11 @@ impl Worker {
                 let shape = shape.clone();
                 self.slots_mut(kind).unqueue(priority, task);
                 self.occupy(kind, &shape, 1);
-                self.tasks.insert(task, Place { priority, kind, executing: Some(shape) });
+                let place = self.tasks.get_mut(&task).expect("what waits here is held here");
+                place.executing = Some(shape);
+                if place.is_brief {
+                    self.slots_mut(kind).start_brief(priority);
+                }
             }
         }
     }
@@ -301,6 +325,10 @@ impl Worker {
             }
             if slots.is_overdrawn() {
                 return Some("more executes than there are slots");
+            }
+            let brief = here().filter(|place| place.is_brief && place.executing.is_some()).count();
+            if u32::try_from(brief) != Ok(slots.all_brief()) {
+                return Some("the number of short tasks differs from what executes");
             }
             if here().filter(|place| place.executing.is_none()).count() != slots.waiting() {
                 return Some("the waiting order differs from the places");
