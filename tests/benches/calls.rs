@@ -1,13 +1,11 @@
-//! How fast calls are, through the public API alone: coordinator, worker and client as separate processes of this
-//! machine, everything durable. `make binaries && cargo bench -p taskq-tests --bench calls`; medians of five.
+//! What calls gain that do something, through the public API alone: coordinator, worker and client as separate processes
+//! of this machine, everything durable. `make binaries examples && cargo bench -p taskq-tests --bench calls`; medians of
+//! five. How fast calls are that do nothing is measured by `taskq bench`.
 //!
 //! | case | what |
 //! |---|---|
 //! | cores | work that keeps a core busy, on one slot and on two |
 //! | waits | 1,000 calls that wait 100 ms, on one worker's event loop |
-//! | array | a map over 1,000,000 numbers: values returned and fetched |
-//! | each | 100,000 calls, each its own job, streamed, fetched as they end |
-//! | lone | one call at a time, from submit to value |
 
 use std::time::{Duration, Instant};
 
@@ -33,41 +31,6 @@ fn main() -> Result<()> {
             Ok(())
         })?
         .tell("waits", "1,000 calls of 100 ms");
-    }
-    if wants("array") {
-        let times = measure("array", 2, |client| async move {
-            let mut results = Pool::new(&client).imap_unordered::<u64>("square", 0..1_000_000_u64).await?;
-            let mut sum = 0_u128;
-            while let Some(element) = results.next().await {
-                sum += u128::from(element?.value?);
-            }
-            ensure!(sum == (0..1_000_000_u128).map(|n| n * n).sum());
-            Ok(())
-        })?;
-        times.tell("array", &times.rate(1_000_000));
-    }
-    if wants("each") {
-        let times = measure("each", 2, |client| async move {
-            let mut answers = client.call_many::<u64, _>("square", 0..100_000_u64).start();
-            let mut many = 0;
-            while let Some(answer) = answers.next().await {
-                answer?.value?;
-                many += 1;
-            }
-            ensure!(many == 100_000);
-            Ok(())
-        })?;
-        times.tell("each", &times.rate(100_000));
-    }
-    if wants("lone") {
-        let times = measure("lone", 2, |client| async move {
-            for n in 0..200_u64 {
-                let square: u64 = client.call("square", n).await?;
-                ensure!(square == n * n);
-            }
-            Ok(())
-        })?;
-        times.tell("lone", &format!("200 calls, {:.2} ms each", times.median().as_secs_f64() * 5.0));
     }
     Ok(())
 }
@@ -138,10 +101,6 @@ impl Times {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         sorted[sorted.len() / 2]
-    }
-
-    fn rate(&self, calls: u32) -> String {
-        format!("{calls} calls, {:.0} a second", f64::from(calls) / self.median().as_secs_f64())
     }
 
     fn tell(&self, case: &str, what: &str) {
