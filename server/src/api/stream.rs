@@ -2,6 +2,8 @@
 //! A client that does not read stops its own stream and nothing else: one message is buffered.
 
 mod log;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -113,6 +115,10 @@ impl Context {
 
     /// The job now, after changes, and at once when it has ended.
     pub(super) async fn watch(self, request: pb::WatchRequest, out: Sender<pb::Job>) {
+        self.watch_every(WATCH_PAUSE, request, out).await;
+    }
+
+    async fn watch_every(self, pause: Duration, request: pb::WatchRequest, out: Sender<pb::Job>) {
         let id = JobId(request.job_id);
         let mut end = self.handle.await_ends();
         end.add([id]);
@@ -135,7 +141,7 @@ impl Context {
             }
             // Starts are not written, so they wake nobody: look again after the pause in any case.
             tokio::select! {
-                () = tokio::time::sleep(WATCH_PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = end.ended(&mut ended) => {}
                 () = self.stopped() => return,
                 () = out.closed() => return,
