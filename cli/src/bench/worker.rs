@@ -46,6 +46,15 @@ pub(super) fn turned(Raw(bytes): Raw) -> Raw {
     Raw(bytes.freeze())
 }
 
+/// Whether a value is what [`turned`] makes of these bytes; copies nothing.
+pub(super) fn is_turned(Raw(value): &Raw, bytes: &[u8]) -> bool {
+    match (value.split_first(), bytes.split_first()) {
+        (Some((turned, rest)), Some((first, others))) => *turned == !*first && rest == others,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
 /// Is that program if this process was started as it, and says how it ended.
 pub(super) fn maybe_become() -> Option<ExitCode> {
     let mut words: Vec<OsString> = std::env::args_os().collect();

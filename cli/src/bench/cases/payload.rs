@@ -15,17 +15,16 @@ const UNDER_WAY_BYTES: usize = 128 << 20;
 const UNDER_WAY: usize = 1_000;
 
 pub(in crate::bench) async fn run(stage: &Stage, tasks: u32, bytes: usize) -> anyhow::Result<Measured> {
-    let body = noise(bytes);
+    let noise = noise(bytes + tasks as usize);
     let taken: Arc<Mutex<Vec<Instant>>> = Arc::default();
     let mut times = Vec::with_capacity(tasks as usize);
 
     let meter = Meter::start(stage)?;
     let arguments = {
-        let (taken, body) = (taken.clone(), body.clone());
-        (0..tasks).map(move |n| {
-            let argument = marked(&body, n);
+        let (taken, noise) = (taken.clone(), noise.clone());
+        (0..tasks as usize).map(move |n| {
             taken.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-            argument
+            Raw(part(&noise, n, bytes))
         })
     };
     let outstanding = (UNDER_WAY_BYTES / bytes).clamp(1, UNDER_WAY);
@@ -36,8 +35,8 @@ pub(in crate::bench) async fn run(stage: &Stage, tasks: u32, bytes: usize) -> an
         let value = answer.value.map_err(Error::Call)?;
         let since = taken.lock().unwrap_or_else(PoisonError::into_inner)[answer.position];
         times.push(nanos(since.elapsed()));
-        let n = u32::try_from(answer.position).expect("as many as there are tasks");
-        let right = value == worker::turned(marked(&body, n));
+        let n = answer.position;
+        let right = worker::is_turned(&value, &part(&noise, n, bytes));
         check(right, || format!("the value of call {n} is not what {} makes of its argument", worker::TURN))?;
         stage.tick(1);
     }
@@ -48,42 +47,47 @@ pub(in crate::bench) async fn run(stage: &Stage, tasks: u32, bytes: usize) -> an
     Ok(measured)
 }
 
+/// The bytes of an argument. No two are the same, and yet all are parts of the same bytes: to make one costs nothing.
+fn part(noise: &Bytes, n: usize, bytes: usize) -> Bytes {
+    noise.slice(n..n + bytes)
+}
+
 /// Bytes that no compression makes shorter, always the same.
-fn noise(bytes: usize) -> Vec<u8> {
+fn noise(bytes: usize) -> Bytes {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut body = Vec::with_capacity(bytes + 8);
-    while body.len() < bytes {
+    let mut noise = Vec::with_capacity(bytes + 8);
+    while noise.len() < bytes {
         // An xorshift generator: good enough to look like nothing.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        body.extend(state.to_le_bytes());
+        noise.extend(state.to_le_bytes());
     }
-    body.truncate(bytes);
-    body
-}
-
-/// No two arguments are the same.
-fn marked(body: &[u8], n: u32) -> Raw {
-    let mut bytes = body.to_vec();
-    let mark = n.to_le_bytes();
-    let length = mark.len().min(bytes.len());
-    bytes[..length].copy_from_slice(&mark[..length]);
-    Raw(Bytes::from(bytes))
+    noise.truncate(bytes);
+    Bytes::from(noise)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn arguments_differ_in_their_mark_only() {
-        let body = noise(1_021);
-        let (one, two) = (marked(&body, 1), marked(&body, 2));
-        assert_eq!(one.0.len(), 1_021);
-        assert!(one != two && one.0[4..] == two.0[4..]);
-        assert_eq!(marked(&body, 7), marked(&body, 7));
-        let turned = worker::turned(one.clone());
-        assert!(turned != one && turned.0[1..] == one.0[1..]);
+    fn no_two_arguments_are_the_same() {
+        let noise = noise(1_021 + 5_000);
+        let all: HashSet<Bytes> = (0..5_000).map(|n| part(&noise, n, 1_021)).collect();
+        assert_eq!(all.len(), 5_000);
+        assert!(all.iter().all(|argument| argument.len() == 1_021));
+    }
+
+    #[test]
+    fn a_value_is_told_from_another_one() {
+        let argument = noise(1_021);
+        let value = worker::turned(Raw(argument.clone()));
+        assert!(worker::is_turned(&value, &argument));
+        assert!(!worker::is_turned(&Raw(argument.clone()), &argument));
+        assert!(!worker::is_turned(&Raw(value.0.slice(..1_020)), &argument));
+        assert!(!worker::is_turned(&Raw(Bytes::new()), &argument));
     }
 }
