@@ -140,7 +140,7 @@ impl Embedded {
     pub(crate) async fn ended(&mut self) -> anyhow::Result<Part> {
         tokio::select! {
             Some(served) = handle(&mut self.serving) => served.map(|()| Part::Coordinator).map_err(of_server),
-            Some(worked) = handle(&mut self.working) => worked.map(|()| Part::Worker).map_err(anyhow::Error::from),
+            Some(worked) = handle(&mut self.working) => worked.map(|()| Part::Worker).map_err(of_worker),
             else => std::future::pending().await,
         }
     }
@@ -148,7 +148,7 @@ impl Embedded {
     /// The worker takes nothing new; returns when what runs has ended. Cancel-safe.
     pub(crate) async fn drained(&mut self) -> anyhow::Result<()> {
         self.drain = None;
-        handle(&mut self.working).await.map_or(Ok(()), |result| result.map_err(anyhow::Error::from))
+        handle(&mut self.working).await.map_or(Ok(()), |result| result.map_err(of_worker))
     }
 
     /// Stops what runs, then the worker, then the coordinator.
@@ -157,7 +157,7 @@ impl Embedded {
         let worked = handle(&mut self.working).await;
         drop(self.shutdown);
         let served = handle(&mut self.serving).await;
-        worked.map_or(Ok(()), |result| result.map_err(anyhow::Error::from))?;
+        worked.map_or(Ok(()), |result| result.map_err(of_worker))?;
         served.map_or(Ok(()), |result| result.map_err(of_server))
     }
 }
@@ -201,6 +201,20 @@ fn of_server(error: taskq_server::Error) -> anyhow::Error {
         Error::Store(store::Error::Full { .. } | store::Error::Io { .. }) => Exit::InputOutput,
         Error::Listen(_) => Exit::Unreachable,
         Error::Serve(_) | Error::Broken => Exit::Internal,
+    };
+    Failure::because(exit, format!("{:#}", anyhow::Error::new(error)))
+}
+
+/// The exit codes of taskq-worker for what keeps a worker from running.
+fn of_worker(error: taskq_worker::Error) -> anyhow::Error {
+    use taskq_worker::Error;
+    let exit = match &error {
+        Error::Unauthorised(_) => Exit::Denied,
+        Error::Refused(_)
+        | Error::Access(_)
+        | Error::Spawner(_)
+        | Error::Threads(_)
+        | Error::Child { .. } => Exit::Config,
     };
     Failure::because(exit, format!("{:#}", anyhow::Error::new(error)))
 }

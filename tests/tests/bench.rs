@@ -203,6 +203,23 @@ fn a_figure_is_never_shown_for_work_that_was_not_done() {
 }
 
 #[test]
+fn a_worker_in_this_process_that_cannot_start_says_why() {
+    let folder = folder();
+    // Room for all but the stacks of so many threads.
+    let said = std::process::Command::new("prlimit")
+        .arg("--as=3000000000")
+        .arg(binaries::taskq())
+        .args(["bench", "calls", "--local", "--slots", "4096", "--tasks", "4", "--data"])
+        .arg(folder.path())
+        .output()
+        .expect("run taskq under prlimit");
+    let told = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(told.contains("does not come up") && told.contains("give fewer --slots"), "{told}");
+    assert_eq!((said.status.code(), said.stdout.is_empty()), (Some(78), true), "{told}");
+    assert_eq!(left(folder.path()), Vec::<String>::new());
+}
+
+#[test]
 fn what_cannot_be_measured_is_said() {
     let folder = folder();
     bench(&folder, &["submit", "--addr", "127.0.0.1:1"]).run().code(2).says(&["of its own", "--addr"]);

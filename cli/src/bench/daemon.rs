@@ -124,7 +124,7 @@ impl Daemon {
     /// Ends, with what to tell of it, when the process does so by itself. Cancel-safe.
     pub(super) async fn ended(&self) -> anyhow::Error {
         match self.end.come().await {
-            Ok(()) => Failure::because(Exit::TasksFailed, format!("{} ended while it was needed", self.name)),
+            Ok(()) => part_ended(&self.name),
             Err(cause) => Failure::io(format!("cannot watch {}", self.name), &cause),
         }
     }
@@ -180,6 +180,11 @@ impl Drop for Daemon {
             let _ = self.wait_or_kill();
         }
     }
+}
+
+/// What to tell of a part of a stage that has ended by itself.
+pub(super) fn part_ended(name: &str) -> anyhow::Error {
+    Failure::because(Exit::TasksFailed, format!("{name} ended while it was needed"))
 }
 
 /// From here on, what daemons leave behind when they die becomes a child of this process.

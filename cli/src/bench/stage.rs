@@ -10,9 +10,10 @@ use anyhow::Context as _;
 use taskq_client::model::{self, State};
 use taskq_client::{Access, Client, JobBuilder, Options};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::embed::{self, Embedded};
+use crate::embed::{self, Embedded, Part};
 use crate::exit::{self, Exit, Failure};
 
 use super::daemon::{self, Daemon};
@@ -50,7 +51,8 @@ pub(super) struct Stage {
 
 enum System {
     Apart(Processes),
-    Together(Box<Embedded>),
+    /// Locked by who waits for an end of its.
+    Together(Box<Mutex<Embedded>>),
 }
 
 struct Processes {
@@ -80,7 +82,7 @@ impl Drop for Processes {
 }
 
 impl Stage {
-    /// Starts it and waits until each of its parts has worked once. From the main thread: see [`Daemon::start`].
+    /// Starts it; see [`Stage::until_ready`]. From the main thread: see [`Daemon::start`].
     pub(super) async fn start(place: &Place, workers: u32) -> anyhow::Result<Stage> {
         let folder = tempfile::Builder::new().prefix("taskq-bench-").tempdir_in(&place.parent);
         let folder = folder.map_err(|cause| {
@@ -99,8 +101,13 @@ impl Stage {
             };
             let embedded = Embedded::start_at(settings).await?;
             let access = embedded.access().clone();
-            let client = Client::connect_with(&access, options()).await?;
-            (System::Together(Box::new(embedded)), access, client)
+            match Client::connect_with(&access, options()).await {
+                Ok(client) => (System::Together(Box::new(Mutex::new(embedded))), access, client),
+                Err(error) => {
+                    embedded.stop().await?;
+                    return Err(not_up(&error.into(), ""));
+                }
+            }
         } else {
             let server = start_server(folder.path(), &data)?;
             let (access, client) = until_it_answers(&server, &data, deadline).await?;
@@ -110,18 +117,24 @@ impl Stage {
             }
             (System::Apart(processes), access, client)
         };
-        let stage = Stage { system, access, client, done: Arc::default(), folder };
-        // What has ended by itself says why in its log.
+        Ok(Stage { system, access, client, done: Arc::default(), folder })
+    }
+
+    /// Waits until each of its parts has worked once, or one of them cannot.
+    pub(super) async fn until_ready(&self) -> anyhow::Result<()> {
+        let workers = match &self.system {
+            System::Apart(processes) => processes.workers.len(),
+            System::Together(_) => 1,
+        };
         let ready = async {
-            stage.until_workers_are_there(if place.local { 1 } else { workers }, deadline).await?;
-            stage.warm_up().await
+            self.until_workers_are_there(workers, Instant::now() + READY).await?;
+            self.warm_up().await
         };
         let ready = tokio::select! {
             ready = ready => ready,
-            ended = stage.ended() => Err(ended),
+            ended = self.ended() => Err(ended),
         };
-        ready.map_err(|error| not_up(&error, &stage.said()))?;
-        Ok(stage)
+        ready.map_err(|error| not_up(&error, ""))
     }
 
     /// Connected, and shared by all of a trial.
@@ -211,8 +224,11 @@ impl Stage {
                 })
                 .await
             }
-            // What ends in this process shows in the client's next answer.
-            System::Together(_) => std::future::pending().await,
+            System::Together(embedded) => match embedded.lock().await.ended().await {
+                Ok(Part::Coordinator) => daemon::part_ended("the coordinator"),
+                Ok(Part::Worker) => daemon::part_ended("the worker"),
+                Err(error) => error,
+            },
         }
     }
 
@@ -235,18 +251,18 @@ impl Stage {
                 processes.stop_workers()?;
                 processes.server.stop()?;
             }
-            System::Together(embedded) => embedded.stop().await?,
+            System::Together(embedded) => embedded.into_inner().stop().await?,
         }
         let path = folder.path().to_owned();
         folder.close().map_err(|cause| Failure::io(format!("cannot remove {}", path.display()), &cause))
     }
 
-    async fn until_workers_are_there(&self, workers: u32, deadline: Instant) -> anyhow::Result<()> {
+    async fn until_workers_are_there(&self, workers: usize, deadline: Instant) -> anyhow::Result<()> {
         loop {
             let known = self.client.workers().await?;
             let online =
                 known.iter().filter(|worker| worker.status() == model::worker::Status::Online).count();
-            if online >= workers as usize {
+            if online >= workers {
                 return Ok(());
             }
             in_time(deadline, "the workers are not there").await?;

@@ -71,7 +71,12 @@ impl Ground<'_> {
     ) -> anyhow::Result<T> {
         let deadline = Instant::now() + self.most;
         let stage = self.in_time(deadline, None, Stage::start(self.place, workers)).await?;
-        let acted = self.in_time(deadline, Some(&stage), act(&stage)).await;
+        let ready_and_act = async {
+            stage.until_ready().await?;
+            act(&stage).await
+        };
+        let acted = self.in_time(deadline, Some(&stage), ready_and_act).await;
+        // What has ended by itself says why in its log.
         let acted = acted.map_err(|error| match exit::of_error(&error) {
             Exit::Interrupted => error,
             exit => Failure::because(exit, format!("{error:#}{}", stage.said())),
