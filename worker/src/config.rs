@@ -119,7 +119,8 @@ pub struct Config {
     pub nice: i32,
     /// What becomes of tasks whose lease may be over.
     pub on_lease_lost: OnLeaseLost,
-    /// The coordinator lives in this very process, so that nobody is left to be told when the process is killed.
+    /// The coordinator lives in this very process, or ends with it, so that nobody is left to be told when the process is
+    /// killed.
     pub coordinator_is_here: bool,
     /// An executable that calls [`maybe_become`](crate::spawner::maybe_become) first in its `main`. Default: this
     /// process's own. Children for process functions are started from it, too: it has to have the same functions.

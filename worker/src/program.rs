@@ -68,6 +68,8 @@ const OFFERS: &str =
 #[derive(Clone, Default)]
 pub struct Worker {
     functions: Functions,
+    /// See [`Config::coordinator_is_here`].
+    coordinator_is_here: bool,
 }
 
 impl std::fmt::Debug for Worker {
@@ -174,6 +176,13 @@ impl Worker {
         self
     }
 
+    /// Whoever kills the program ends its coordinator as well, so that nobody is left to be told: see
+    /// [`Config::coordinator_is_here`]. For programs that start both, such as tests.
+    pub fn with_its_coordinator(mut self) -> Worker {
+        self.coordinator_is_here = true;
+        self
+    }
+
     /// Is the program: reads the flags of `taskq-worker`, logs to standard error, works until it is told to stop by
     /// SIGTERM or SIGINT, and says by its exit code how it went (see `--help`).
     #[must_use]
@@ -226,6 +235,7 @@ impl Worker {
         // Tasks run under the same user: they must not read the token out of this process.
         let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let config = Config::try_from(args).context("find the coordinator")?;
+        let config = Config { coordinator_is_here: self.coordinator_is_here, ..config };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -193,8 +193,8 @@ pub(super) fn adopt_orphans() -> anyhow::Result<()> {
         .map_err(|cause| Failure::io("cannot adopt orphans", &cause.into()))
 }
 
-/// Waits until this process has no living child but one. The spawner of a worker that was killed has a last word to say
-/// to the coordinator, which must still be there then.
+/// Waits until this process has no living child but one: the spawner of a worker that was killed is about to end, with
+/// all that it has started.
 pub(super) fn await_orphans(other_than: &Daemon) -> std::io::Result<()> {
     for pid in usage::children(std::process::id())? {
         if pid == other_than.pid() {

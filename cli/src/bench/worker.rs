@@ -55,12 +55,12 @@ pub(super) fn is_turned(Raw(value): &Raw, bytes: &[u8]) -> bool {
     }
 }
 
-/// Is that program if this process was started as it, and says how it ended.
+/// Is that program, on a coordinator that the bench ends with it, if this process was started as it, and says how it ended.
 pub(super) fn maybe_become() -> Option<ExitCode> {
     let mut words: Vec<OsString> = std::env::args_os().collect();
     if words.get(1).map(OsString::as_os_str) != Some(OsStr::new(WORD)) {
         return None;
     }
     words.remove(1);
-    Some(program().main_from(words))
+    Some(program().with_its_coordinator().main_from(words))
 }
