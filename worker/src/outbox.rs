@@ -108,7 +108,7 @@ pub(crate) fn room() -> Arc<Semaphore> {
 pub(crate) struct Outbox {
     sent: VecDeque<(Seq, Vec<Report>)>,
     unsent: VecDeque<Report>,
-    /// Since when there is something to send; what one message has no room for does not wait anew.
+    /// When it was first seen that there is something to send; what one message has no room for does not wait anew.
     unsent_since: Option<Instant>,
     /// Attempts whose end is here.
     ended: FxHashSet<Key>,
@@ -116,18 +116,20 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn push(&mut self, report: Report) {
-        if self.unsent.is_empty() {
-            self.unsent_since = Some(Instant::now());
-        }
         if report.event.is_end() {
             self.ended.insert(report.key);
         }
         self.unsent.push_back(report);
     }
 
-    /// When the next message is due, if there is anything to say: at once, unless others are about to join.
-    pub(crate) fn due(&self, others_come: bool) -> Option<Instant> {
-        let since = self.unsent_since.filter(|_| !self.unsent.is_empty())?;
+    /// When the next message is due, if there is anything to say: at once, unless others are about to join. To be asked
+    /// after whatever may have brought reports.
+    pub(crate) fn due(&mut self, others_come: bool, now: Instant) -> Option<Instant> {
+        if self.unsent.is_empty() {
+            self.unsent_since = None;
+            return None;
+        }
+        let since = *self.unsent_since.get_or_insert(now);
         let waits = others_come && self.unsent.len() < BATCH_REPORTS;
         Some(if waits { since + LINGER } else { since })
     }
@@ -145,6 +147,9 @@ impl Outbox {
             }
             bytes += report.event.bytes();
             batch.push(report);
+        }
+        if self.unsent.is_empty() {
+            self.unsent_since = None;
         }
         self.sent.push_back((seq, batch));
         self.sent.back().map_or(&[], |(_, batch)| batch)
@@ -167,9 +172,6 @@ impl Outbox {
         while let Some((_, batch)) = self.sent.pop_back() {
             for report in batch.into_iter().rev() {
                 if !matches!(report.event, Event::Started { .. } | Event::Progress(_)) {
-                    if self.unsent.is_empty() {
-                        self.unsent_since = Some(Instant::now());
-                    }
                     self.unsent.push_front(report);
                 }
             }
@@ -283,27 +285,41 @@ mod tests {
     #[test]
     fn reports_wait_for_others_if_others_come_and_not_for_long() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.due(true), None);
+        let first = Instant::now();
+        let later = |ms| first + Duration::from_millis(ms);
+        assert_eq!(outbox.due(true, first), None);
         outbox.push(ended(0));
-        let first = outbox.due(false).expect("something to say");
-        assert!(first <= Instant::now());
+        assert_eq!(outbox.due(false, first), Some(first), "at once");
         outbox.push(ended(1));
-        assert_eq!(outbox.due(true), Some(first + LINGER), "the first one says how long");
+        assert_eq!(outbox.due(true, later(3)), Some(first + LINGER), "the first one says how long");
         (2..BATCH_REPORTS as u32).for_each(|i| outbox.push(ended(i)));
-        assert_eq!(outbox.due(true), Some(first), "a message is full");
+        assert_eq!(outbox.due(true, later(4)), Some(first), "a message is full");
         outbox.take(Seq(2));
-        assert_eq!(outbox.due(true), None);
+        assert_eq!(outbox.due(true, later(5)), None);
         outbox.rewind();
-        assert!(outbox.due(true).is_some_and(|due| due <= Instant::now()), "they have waited");
+        assert_eq!(outbox.due(true, later(6)), Some(later(6)), "they have waited");
+    }
+
+    #[test]
+    fn who_comes_after_a_message_waits_from_then_on() {
+        let mut outbox = Outbox::default();
+        let first = Instant::now();
+        let second = first + Duration::from_millis(7);
+        outbox.push(ended(0));
+        assert_eq!(outbox.due(true, first), Some(first + LINGER));
+        outbox.take(Seq(2));
+        outbox.push(ended(1));
+        assert_eq!(outbox.due(true, second), Some(second + LINGER));
     }
 
     #[test]
     fn what_a_message_has_no_room_for_does_not_wait_anew() {
         let (mut outbox, room) = (Outbox::default(), room());
+        let first = Instant::now();
         (0..20).for_each(|i| outbox.push(output(i, &room, 60 * 1024)));
-        let first = outbox.due(false);
+        assert_eq!(outbox.due(false, first), Some(first));
         assert!(outbox.take(Seq(2)).len() < 20);
-        assert_eq!(outbox.due(false), first);
+        assert_eq!(outbox.due(false, first + LINGER), Some(first));
     }
 
     #[test]
@@ -326,7 +342,7 @@ mod tests {
         (0..20).for_each(|i| outbox.push(output(i, &room, 60 * 1024)));
         (0..1000).for_each(|i| outbox.push(ended(i)));
         let mut sizes = Vec::new();
-        while outbox.due(false).is_some() {
+        while outbox.due(false, Instant::now()).is_some() {
             sizes.push(outbox.take(Seq(2 + sizes.len() as u64)).len());
         }
         assert_eq!(sizes.iter().sum::<usize>(), 1020);

@@ -297,8 +297,9 @@ impl Loop {
         while !self.is_done() {
             self.start_what_fits();
             // Who has more to do than there are slots reports several ends at a time.
-            let due = self.outbox.due(self.slots.has_waiting());
-            let is_due = self.must_tell || due.is_some_and(|due| due <= Instant::now());
+            let now = Instant::now();
+            let due = self.outbox.due(self.slots.has_waiting(), now);
+            let is_due = self.must_tell || due.is_some_and(|due| due <= now);
             let later = due.filter(|_| !is_due);
             let Loop { link, .. } = self;
             let (outgoing, heartbeat) = match link {
