@@ -212,7 +212,7 @@ impl Worker {
     ) -> u32 {
         let Some(kind) = self.slot_kind(shape) else { return 0 };
         let slots = self.slots(kind);
-        let mut many = if slots.goes_first(priority, task) { self.free_in(kind, shape) } else { 0 };
+        let mut many = self.at_once(priority, task, shape);
         if many == 0 {
             many = slots.ahead(priority, average_us);
         }
@@ -221,6 +221,18 @@ impl Worker {
             many = slots.before_lower(priority);
         }
         many.min(self.window_left())
+    }
+
+    /// How many tasks like this one would start at once.
+    pub(crate) fn at_once(&self, priority: i32, task: TaskId, shape: &Shape) -> u32 {
+        let Some(kind) = self.slot_kind(shape) else { return 0 };
+        if self.slots(kind).goes_first(priority, task) { self.free_in(kind, shape) } else { 0 }
+    }
+
+    /// The slots in which such a task would start as soon as one is free, if it is not one to be sent ahead.
+    pub(crate) fn awaited(&self, shape: &Shape, average_us: Option<u64>) -> Option<SlotKind> {
+        let needs_a_slot_only = shape.slots <= 1 && self.has_named(shape);
+        self.slot_kind(shape).filter(|_| needs_a_slot_only && !is_brief(average_us))
     }
 
     /// What one worker of many is given of such tasks in one go: half of what would fit, so that they fill evenly.

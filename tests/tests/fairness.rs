@@ -1,5 +1,5 @@
 //! Order while tasks are sent ahead and ends are gathered: an array starts in order of its index, a long task waits behind
-//! no other, and what is more urgent overtakes what only waits at its worker.
+//! no other, what is more urgent overtakes what only waits at its worker, and every queue has its turn.
 //!
 //! Tasks say themselves, in the ledger, when they start. One of them waits at a gate until the test has seen what it
 //! wants to see.
@@ -171,4 +171,21 @@ fn what_is_urgent_overtakes_what_was_sent_ahead() {
     let low = |range: std::ops::Range<u32>| range.map(move |index| (low, index));
     let expected = [(known, 0)].into_iter().chain(low(0..GATED + 1)).chain([(first, 0), (second, 0)]);
     assert_eq!(lines, expected.chain(low(GATED + 1..TASKS)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_queue_has_its_turn_although_another_one_fills_the_worker() {
+    let mut cluster = Cluster::start();
+    cluster.worker(1);
+    let (api, ledger, gate) = (cluster.api(), Ledger::new(cluster.folder()), cluster.folder().join("gate"));
+    // As many as take their time, and are cancelled in the end.
+    let red = api.submit_one(spec::array(gated(&ledger, &gate), 1_000_000));
+    wait::holds("one is at the gate", || started(&ledger, red).contains(&GATED));
+    sent_ahead(&api);
+    let blue = api.submit_one(pb::JobSpec { queue: "blue".to_owned(), ..spec::shell(&ledger.note("start")) });
+    std::fs::write(&gate, "").expect("open the gate");
+    assert_eq!(api.ended(blue).state, State::Succeeded as i32);
+    assert_eq!(api.get(red).expect("the other job").state, State::Running as i32);
+    api.cancel(&[red]).expect("cancel");
+    assert_eq!(api.ended(red).state, State::Cancelled as i32);
 }

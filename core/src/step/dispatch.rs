@@ -11,6 +11,7 @@ use crate::{
     array::Run,
     effect::{Effect, Outcome, Unit, Write},
     id::{Attempt, JobId, Millis, Now, SessionId, TaskId, WorkerId},
+    job::SlotKind,
     ready::{ClassId, Fit},
     state::State,
     worker::Worker,
@@ -118,8 +119,21 @@ fn serve(
     let Some(worker) = state.workers.get(&id).filter(|worker| worker.has_room()) else { return false };
     let Some(session) = worker.session() else { return false };
     let mut chosen = None;
+    // Kinds of slots that a queue waits for whose turn it is: nothing of a later queue is sent ahead to them, or they would
+    // never be free.
+    let mut awaited: Vec<SlotKind> = Vec::new();
     for queue in state.ready.queues() {
-        chosen = state.ready.choose(queue, |class, job| fit(state, worker, class, job));
+        let kept = awaited.clone();
+        chosen = state.ready.choose(queue, |class, job| {
+            let fit = fit(state, worker, class, job, &kept);
+            if fit == Fit::Busy
+                && let Some(kind) = awaits(state, worker, class, job)
+                && !awaited.contains(&kind)
+            {
+                awaited.push(kind);
+            }
+            fit
+        });
         if chosen.is_some() {
             break;
         }
@@ -131,8 +145,8 @@ fn serve(
     true
 }
 
-/// Whether the first task of a class can go to a worker now.
-fn fit(state: &State, worker: &Worker, class: ClassId, job: JobId) -> Fit {
+/// Whether the first task of a class can go to a worker now; to slots that are kept only if it starts at once.
+fn fit(state: &State, worker: &Worker, class: ClassId, job: JobId, kept: &[SlotKind]) -> Fit {
     let shape = state.ready.shape(class);
     if !worker.could_run(shape) {
         return Fit::No;
@@ -140,7 +154,16 @@ fn fit(state: &State, worker: &Worker, class: ClassId, job: JobId) -> Fit {
     if state.picky > 0 && is_avoided(state, worker, class, job) {
         return Fit::No;
     }
-    if now_or_ahead(state, worker, class, job) > 0 { Fit::Yes } else { Fit::Busy }
+    let is_kept = worker.slot_kind(shape).is_some_and(|kind| kept.contains(&kind));
+    let many =
+        if is_kept { at_once(state, worker, class, job) } else { now_or_ahead(state, worker, class, job) };
+    if many > 0 { Fit::Yes } else { Fit::Busy }
+}
+
+/// The slots for which a task waits that does not fit now, and of which nobody knows that it is short.
+fn awaits(state: &State, worker: &Worker, class: ClassId, job: JobId) -> Option<SlotKind> {
+    let average_us = state.policies.get(state.jobs.get(job)?.policy).average_us;
+    worker.awaited(state.ready.shape(class), average_us)
 }
 
 /// A task that this worker could not run goes elsewhere if another worker could take it now.
@@ -158,6 +181,13 @@ fn is_avoided(state: &State, worker: &Worker, class: ClassId, job: JobId) -> boo
                 .get(other)
                 .is_some_and(|other| other.could_run(shape) && other.free_for(shape) > 0)
     })
+}
+
+/// How many tasks of the job would start at once.
+fn at_once(state: &State, worker: &Worker, class: ClassId, job: JobId) -> u32 {
+    let Some(known) = state.jobs.get(job) else { return 0 };
+    let priority = state.policies.get(known.policy).policy.priority;
+    worker.at_once(priority, TaskId { job, index: 0 }, state.ready.shape(class))
 }
 
 /// How many tasks of the job would start at once, or may be sent ahead.
