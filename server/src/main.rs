@@ -10,6 +10,7 @@ use taskq_server::{
 };
 use tokio::{
     net::TcpListener,
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
 use tracing_subscriber::EnvFilter;
@@ -32,7 +33,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let config = args.check()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The coordinator's loop and its disk have threads of their own: half of the cores are left to the connections. A lone
+    // call takes a sixth less time with one thread on two cores than with two, which only take turns.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await.map_err(|error| {
             let said = taskq_server::listen::refused(&args.listen.to_string(), &error);

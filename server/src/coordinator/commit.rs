@@ -21,10 +21,10 @@ use crate::{
     store::{Error, Store},
 };
 
-/// A batch with fewer writes cost more by its sync than by what is in it.
+/// A batch with fewer writes costs more by its sync than by what is in it.
 const SMALL: usize = 256;
-/// Callers that were answered may come back for so many times as long as the commit took, and no longer than this, before
-/// the next commit begins without them.
+/// How long callers that were answered have to come back before the next commit begins without them: so many times as
+/// long as the last one took, and no longer than that.
 const PATIENCE: u32 = 3;
 const PATIENCE_MOST: Duration = Duration::from_millis(1);
 
