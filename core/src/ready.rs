@@ -2,7 +2,8 @@
 //!
 //! Jobs that have something to start stand in *classes* (queue, priority, shape), so that the question "does it fit
 //! this worker?" is asked once for each class and not for each job. Queues share by stride scheduling: each has a
-//! `pass` that grows with the slots it was given, and the lowest pass goes first.
+//! `pass` that grows with what it was given, as slots times the time that they are expected to be taken, and the lowest
+//! pass goes first: a queue of hour-long tasks and one of short ones have the same part of the slots.
 //!
 //! Nothing waits for ever: each class counts how many tasks of *later* jobs of its queue went before its first job.
 //! Beyond [`PATIENCE`] the class is urgent: it goes first wherever it fits, and a worker that could fit it once
@@ -25,8 +26,8 @@ pub const PATIENCE: u32 = 10_000;
 /// thousands of priorities costs no more than one with a few.
 const CHARGED: usize = 64;
 
-/// A queue that found no worker for a while catches up at most so many slots.
-const CREDIT: u64 = 1_000;
+/// A queue that had nothing to start for a while, or found no worker, catches up at most so much: a slot for a second.
+const CREDIT_US: u64 = 1_000_000;
 
 /// A queue's number while it is known; reused afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,15 +157,15 @@ impl Ready {
         self.rehead(id, before);
     }
 
-    /// Tasks of `job` were handed out, with so many slots together.
-    pub fn served(&mut self, id: ClassId, job: JobId, tasks: u32, slots: u64) {
+    /// Tasks of `job` were handed out, which are expected to take so much together: slots times microseconds.
+    pub fn served(&mut self, id: ClassId, job: JobId, tasks: u32, slot_us: u64) {
         let class = self.known_mut(id);
         let (queue, passed) = (class.queue, class.passed);
         class.jobs.restamp(job, passed);
         let lane = self.lanes.entry(queue).or_default();
         let was = lane.pass;
-        let start = was.max(self.pass.saturating_sub(CREDIT));
-        lane.pass = start.saturating_add(slots);
+        let start = was.max(self.pass.saturating_sub(CREDIT_US));
+        lane.pass = start.saturating_add(slot_us);
         self.pass = self.pass.max(start);
         let pass = lane.pass;
         let overtaken: Vec<ClassId> =

@@ -16,7 +16,8 @@ const AHEAD_US: u64 = 50_000;
 /// Tasks that take longer on average are sent ahead of less urgent ones only.
 const AHEAD_MAX_US: u64 = 1_000_000;
 
-/// Slots of one kind, and who waits for them: in the order (priority descending, job, index).
+/// Slots of one kind, and who waits for them: in the order (priority descending, turn), which is the worker's. A worker that
+/// served the oldest job first would let nobody in beside one that is sent to it again and again.
 #[derive(Debug)]
 pub(crate) struct Slots {
     offered: u32,
@@ -24,15 +25,21 @@ pub(crate) struct Slots {
     busy: u32,
     /// A task was given back because it had waited too long, and no slot has become free since.
     stalled: bool,
-    waiting: BTreeMap<(Reverse<i32>, TaskId), Waiting>,
+    waiting: BTreeMap<(Reverse<i32>, Turn), Waiting>,
+    next_turn: Turn,
     backlog_us: BTreeMap<Reverse<i32>, u64>,
     /// How many tasks that are known to be short execute here, by priority; each makes room soon.
     brief: Vec<(i32, u32)>,
 }
 
+/// When a task came, among those of one worker and kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn(u64);
+
 /// A task that waits for a slot.
 #[derive(Debug)]
 pub(crate) struct Waiting {
+    pub(crate) task: TaskId,
     pub(crate) shape: Arc<Shape>,
     pub(crate) expected_us: u64,
 }
@@ -50,6 +57,7 @@ impl Slots {
             busy,
             stalled: false,
             waiting: BTreeMap::new(),
+            next_turn: Turn(0),
             backlog_us: BTreeMap::new(),
             brief: Vec::new(),
         }
@@ -92,13 +100,13 @@ impl Slots {
 
     /// The task that starts next.
     pub(crate) fn first(&self) -> Option<(i32, TaskId, &Arc<Shape>)> {
-        let (&(Reverse(priority), task), waiting) = self.waiting.first_key_value()?;
-        Some((priority, task, &waiting.shape))
+        let (&(Reverse(priority), _), waiting) = self.waiting.first_key_value()?;
+        Some((priority, waiting.task, &waiting.shape))
     }
 
-    /// Whether a task would start before everything that waits.
-    pub(crate) fn goes_first(&self, priority: i32, task: TaskId) -> bool {
-        self.waiting.first_key_value().is_none_or(|(first, _)| (Reverse(priority), task) < *first)
+    /// Whether a task that comes now would start before everything that waits.
+    pub(crate) fn goes_first(&self, priority: i32) -> bool {
+        self.waiting.first_key_value().is_none_or(|((Reverse(first), _), _)| *first < priority)
     }
 
     /// How many tasks that take `average_us` may be sent ahead. What waits with a lower priority does not count:
@@ -143,13 +151,16 @@ impl Slots {
         self.brief.iter().map(|(_, tasks)| *tasks).sum()
     }
 
-    pub(crate) fn queue(&mut self, priority: i32, task: TaskId, waiting: Waiting) {
+    pub(crate) fn queue(&mut self, priority: i32, waiting: Waiting) -> Turn {
         *self.backlog_us.entry(Reverse(priority)).or_default() += waiting.expected_us;
-        self.waiting.insert((Reverse(priority), task), waiting);
+        let turn = self.next_turn;
+        self.next_turn = Turn(turn.0 + 1);
+        self.waiting.insert((Reverse(priority), turn), waiting);
+        turn
     }
 
-    pub(crate) fn unqueue(&mut self, priority: i32, task: TaskId) {
-        let Some(waiting) = self.waiting.remove(&(Reverse(priority), task)) else { return };
+    pub(crate) fn unqueue(&mut self, priority: i32, turn: Turn) {
+        let Some(waiting) = self.waiting.remove(&(Reverse(priority), turn)) else { return };
         if let Entry::Occupied(mut backlog) = self.backlog_us.entry(Reverse(priority)) {
             let us = backlog.get_mut();
             *us = us.saturating_sub(waiting.expected_us);

@@ -2,7 +2,7 @@
 //!
 //! What it holds is *executing* (occupies slots and resources) or *waiting* (sent ahead, so that no slot idles for a
 //! round trip). Both sides keep the same rule: for each kind of slots, waiting tasks start in the order (priority
-//! descending, job, index), and none starts before the first of them fits.
+//! descending, as they came), and none starts before the first of them fits.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,7 +15,7 @@ use crate::{
     event::WorkerHello,
     id::{Lease, SessionId, TaskId, Timestamp},
     job::{Shape, SlotKind},
-    slots::{Slots, Waiting, is_brief},
+    slots::{Slots, Turn, Waiting, is_brief},
 };
 
 /// Accepted ends that are remembered, to tell a repeat from a stale report.
@@ -59,6 +59,7 @@ pub(crate) enum Link {
 struct Place {
     priority: i32,
     kind: SlotKind,
+    turn: Turn,
     /// It was known to be short when it came.
     is_brief: bool,
     executing: Option<Arc<Shape>>,
@@ -203,16 +204,10 @@ impl Worker {
 
     /// How many tasks like this one would start at once or, if none, may be sent ahead, be it of less urgent ones only;
     /// within the window.
-    pub(crate) fn now_or_ahead(
-        &self,
-        priority: i32,
-        task: TaskId,
-        shape: &Shape,
-        average_us: Option<u64>,
-    ) -> u32 {
+    pub(crate) fn now_or_ahead(&self, priority: i32, shape: &Shape, average_us: Option<u64>) -> u32 {
         let Some(kind) = self.slot_kind(shape) else { return 0 };
         let slots = self.slots(kind);
-        let mut many = self.at_once(priority, task, shape);
+        let mut many = self.at_once(priority, shape);
         if many == 0 {
             many = slots.ahead(priority, average_us);
         }
@@ -224,9 +219,9 @@ impl Worker {
     }
 
     /// How many tasks like this one would start at once.
-    pub(crate) fn at_once(&self, priority: i32, task: TaskId, shape: &Shape) -> u32 {
+    pub(crate) fn at_once(&self, priority: i32, shape: &Shape) -> u32 {
         let Some(kind) = self.slot_kind(shape) else { return 0 };
-        if self.slots(kind).goes_first(priority, task) { self.free_in(kind, shape) } else { 0 }
+        if self.slots(kind).goes_first(priority) { self.free_in(kind, shape) } else { 0 }
     }
 
     /// The slots in which such a task would start as soon as one is free, if it is not one to be sent ahead.
@@ -248,8 +243,8 @@ impl Worker {
         // A worker that came back without the function still holds the call: it will say what became of it.
         let kind = self.slot_kind(&shape).unwrap_or(SlotKind::Plain);
         let is_brief = is_brief(average_us);
-        self.tasks.insert(task, Place { priority, kind, is_brief, executing: None });
-        self.slots_mut(kind).queue(priority, task, Waiting { shape, expected_us });
+        let turn = self.slots_mut(kind).queue(priority, Waiting { task, shape, expected_us });
+        self.tasks.insert(task, Place { priority, kind, turn, is_brief, executing: None });
         self.promote();
     }
 
@@ -271,7 +266,7 @@ impl Worker {
                 }
                 self.occupy(place.kind, &shape, -1);
             }
-            None => self.slots_mut(place.kind).unqueue(place.priority, task),
+            None => self.slots_mut(place.kind).unqueue(place.priority, place.turn),
         }
         self.promote();
     }
@@ -283,11 +278,12 @@ impl Worker {
                     break;
                 }
                 let shape = shape.clone();
-                self.slots_mut(kind).unqueue(priority, task);
-                self.occupy(kind, &shape, 1);
                 let place = self.tasks.get_mut(&task).expect("what waits here is held here");
-                place.executing = Some(shape);
-                if place.is_brief {
+                place.executing = Some(shape.clone());
+                let (turn, is_brief) = (place.turn, place.is_brief);
+                self.slots_mut(kind).unqueue(priority, turn);
+                self.occupy(kind, &shape, 1);
+                if is_brief {
                     self.slots_mut(kind).start_brief(priority);
                 }
             }

@@ -1,6 +1,7 @@
 //! Which waiting task may start, and in which slot. Pure: no process, no clock of its own.
 //!
-//! Waiting tasks start in the order (priority, highest first; job; index), each lane by itself. The head waits for what it
+//! Waiting tasks start in the order (priority, highest first; as they came), each lane by itself: the coordinator sends them in
+//! the order in which it wants them to start. The head waits for what it
 //! needs, and nobody overtakes it: otherwise a task that needs everything would never start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,6 +36,8 @@ pub(crate) struct Slots {
     busy: HashMap<Key, (Lane, Vec<u32>)>,
     /// Where each task waits.
     places: FxHashMap<Key, (Lane, Place)>,
+    /// How many tasks came until now.
+    came: u64,
     /// How many tasks beside one have the same slot, to run there one after another.
     followers: FxHashMap<(Lane, u32), u32>,
 }
@@ -46,7 +49,7 @@ struct Line {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(std::cmp::Reverse<i32>, Key);
+struct Place(std::cmp::Reverse<i32>, u64);
 
 struct Held {
     lane: Lane,
@@ -63,6 +66,7 @@ impl Slots {
             running: FxHashMap::default(),
             busy: HashMap::new(),
             places: FxHashMap::default(),
+            came: 0,
             followers: FxHashMap::default(),
         }
     }
@@ -70,7 +74,8 @@ impl Slots {
     /// Queues a task. One that is here already is not queued again.
     pub(crate) fn add(&mut self, task: Task, lane: Lane, now: Instant) {
         if !self.running.contains_key(&task.key) && !self.places.contains_key(&task.key) {
-            let place = Place(std::cmp::Reverse(task.job.priority), task.key);
+            let place = Place(std::cmp::Reverse(task.job.priority), self.came);
+            self.came += 1;
             self.places.insert(task.key, (lane, place));
             self.lanes[lane as usize].waiting.insert(place, (task, now));
         }
@@ -201,11 +206,11 @@ impl Slots {
     pub(crate) fn give_back(&mut self, now: Instant, patience: Duration) -> Vec<Key> {
         let mut late = Vec::new();
         for line in &mut self.lanes {
-            line.waiting.retain(|place, (_, since)| {
+            line.waiting.retain(|_, (task, since)| {
                 let stays = now.duration_since(*since) < patience;
                 if !stays {
-                    late.push(place.1);
-                    self.places.remove(&place.1);
+                    late.push(task.key);
+                    self.places.remove(&task.key);
                 }
                 stays
             });
@@ -218,10 +223,10 @@ impl Slots {
         self.lanes.iter().flat_map(|line| line.waiting.values()).map(|(_, since)| *since).min()
     }
 
-    /// All that waits or runs.
+    /// All that runs, then all that waits in its order.
     pub(crate) fn held(&self) -> impl Iterator<Item = Key> + '_ {
-        let waiting = self.lanes.iter().flat_map(|line| line.waiting.keys());
-        waiting.map(|place| place.1).chain(self.running.keys().copied())
+        let waiting = self.lanes.iter().flat_map(|line| line.waiting.values());
+        self.running.keys().copied().chain(waiting.map(|(task, _)| task.key))
     }
 
     /// Something waits for a slot.
@@ -254,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn priority_goes_before_job_and_index() {
+    fn priority_goes_before_the_order_in_which_they_came() {
         let mut slots = slots(4);
         let now = Instant::now();
         slots.add(task(2, 1).priority(0), Lane::Slots, now);
         slots.add(task(2, 0).priority(0), Lane::Slots, now);
         slots.add(task(1, 5).priority(0), Lane::Slots, now);
         slots.add(task(9, 0).priority(3), Lane::Slots, now);
-        assert_eq!(started(&mut slots), [(9, 0, 0), (1, 5, 1), (2, 0, 2), (2, 1, 3)]);
+        assert_eq!(started(&mut slots), [(9, 0, 0), (2, 1, 1), (2, 0, 2), (1, 5, 3)]);
     }
 
     #[test]
@@ -301,7 +306,7 @@ mod tests {
         assert_eq!(started(&mut slots), [(1, 0, 0)]);
         assert_eq!(slots.give_back(now + patience, patience), [task(1, 1).key]);
         assert_eq!(slots.oldest(), Some(now + patience));
-        assert_eq!(slots.held().collect::<Vec<_>>(), [task(1, 2).key, task(1, 0).key]);
+        assert_eq!(slots.held().collect::<Vec<_>>(), [task(1, 0).key, task(1, 2).key]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::{
 
 /// Units handed out in one step at most: a few milliseconds of work.
 const PICKS: u32 = 4_096;
+/// What a task is taken to need of which nothing is known yet.
+const UNKNOWN_US: u64 = 50_000;
 /// Workers that are looked at to find one that can take a task that another could not run.
 const OTHERS: usize = 16;
 
@@ -187,7 +189,7 @@ fn is_avoided(state: &State, worker: &Worker, class: ClassId, job: JobId) -> boo
 fn at_once(state: &State, worker: &Worker, class: ClassId, job: JobId) -> u32 {
     let Some(known) = state.jobs.get(job) else { return 0 };
     let priority = state.policies.get(known.policy).policy.priority;
-    worker.at_once(priority, TaskId { job, index: 0 }, state.ready.shape(class))
+    worker.at_once(priority, state.ready.shape(class))
 }
 
 /// How many tasks of the job would start at once, or may be sent ahead.
@@ -195,8 +197,7 @@ fn now_or_ahead(state: &State, worker: &Worker, class: ClassId, job: JobId) -> u
     let Some(known) = state.jobs.get(job) else { return 0 };
     let entry = state.policies.get(known.policy);
     let shape = state.ready.shape(class);
-    let first = TaskId { job, index: 0 };
-    worker.now_or_ahead(entry.policy.priority, first, shape, entry.average_us)
+    worker.now_or_ahead(entry.policy.priority, shape, entry.average_us)
 }
 
 fn room_for(state: &State, worker: &Worker, class: ClassId, job: JobId, shared: bool) -> u32 {
@@ -227,7 +228,10 @@ fn hand_out(
         given += 1;
     }
     let slots = u64::from(state.ready.shape(class).slots) * u64::from(given);
-    state.ready.served(class, job, given, slots);
+    let average_us = state.jobs.get(job).and_then(|job| state.policies.get(job.policy).average_us);
+    // A task without slots, or one that takes no time, is something all the same.
+    let each_us = average_us.unwrap_or(UNKNOWN_US).max(1);
+    state.ready.served(class, job, given, slots.max(1).saturating_mul(each_us));
     state.settle(job);
     given
 }

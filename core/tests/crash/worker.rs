@@ -28,6 +28,8 @@ pub(crate) struct Worker {
     window: u32,
     pub(crate) link: Link,
     holds: BTreeMap<Lease, Hold>,
+    /// Tasks that came until now.
+    came: u64,
     cancels: BTreeSet<Lease>,
     /// Reports without confirmation, with the message they went in, in this session.
     unconfirmed: Vec<(Report, Option<u64>)>,
@@ -53,7 +55,8 @@ pub(crate) enum Link {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Hold {
-    Waiting,
+    /// As the so-manieth that came.
+    Waiting(u64),
     Running,
 }
 
@@ -72,6 +75,7 @@ impl Worker {
             window,
             link: Link::Down,
             holds: BTreeMap::new(),
+            came: 0,
             cancels: BTreeSet::new(),
             unconfirmed: Vec::new(),
             seq: 0,
@@ -174,7 +178,8 @@ impl Worker {
             for index in *first..*first + *many {
                 let task = TaskId { job: unit.job, index };
                 let lease = Lease { task, attempt: unit.attempt, epoch: unit.epoch };
-                self.holds.insert(lease, Hold::Waiting);
+                self.came += 1;
+                self.holds.insert(lease, Hold::Waiting(self.came));
             }
         }
         assert!(self.holds.len() <= self.window as usize, "a worker holds more than its window");
@@ -205,18 +210,19 @@ impl Worker {
     ) {
         let policy = |lease: &Lease| &policies[&lease.task.job];
         let here = |lease: &&Lease| kind_of(policy(lease)) == kind;
-        let of = |hold: Hold| {
-            let holds = self.holds.iter().filter(move |(_, its)| **its == hold);
-            holds.map(|(lease, _)| lease).filter(here)
-        };
+        let holds = || self.holds.iter().filter(|(lease, _)| here(lease));
         let (slots, busy) = match kind {
             SlotKind::Plain => (self.slots, self.busy),
             SlotKind::Async => (self.async_slots, 0),
         };
-        let used: u32 = of(Hold::Running).map(|lease| policy(lease).shape.slots).sum();
+        let running = holds().filter(|(_, hold)| **hold == Hold::Running);
+        let used: u32 = running.map(|(lease, _)| policy(lease).shape.slots).sum();
         assert!(used + busy <= slots, "more runs than there are slots");
-        let next = of(Hold::Waiting).min_by_key(|lease| (Reverse(policy(lease).priority), lease.task));
-        let Some(next) = next.copied() else { return };
+        let waiting = holds().filter_map(|(lease, hold)| match hold {
+            Hold::Waiting(came) => Some((Reverse(policy(lease).priority), came, *lease)),
+            Hold::Running => None,
+        });
+        let Some((_, _, next)) = waiting.min() else { return };
         if used + busy + policy(&next).shape.slots > slots || self.cancels.contains(&next) {
             return;
         }

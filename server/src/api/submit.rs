@@ -39,8 +39,8 @@ impl Context {
         Ok(pb::SubmitReply { job_ids: ids.into_iter().map(|id| id.0).collect(), repeated_request })
     }
 
-    /// Has jobs stored that there is room for. The room is theirs until they are on disk, whether or not the caller
-    /// still waits for that.
+    /// Has jobs stored that there is room for. The room is theirs until they are on disk or the coordinator
+    /// stops, whether or not the caller still waits.
     pub(super) async fn keep(&self, room: Reserved, jobs: Submit) -> Result<(Vec<JobId>, bool), Failure> {
         self.ask_holding(Some(Box::new(room)), jobs).await
     }

@@ -28,7 +28,8 @@ const SMALL: usize = 256;
 const PATIENCE: u32 = 3;
 const PATIENCE_MOST: Duration = Duration::from_millis(1);
 
-/// The way to the disk, for one batch at a time: the next one grows until the one before is durable.
+/// The way to the disk, for one batch at a time: the next one grows until the one before is durable and, of small ones, those
+/// who were answered have had their moment to come back.
 #[derive(Debug)]
 pub struct Commits {
     batches: SyncSender<Outcome>,

@@ -122,7 +122,7 @@ async fn what_belongs_to_somebody_else_is_killed_without_a_word() {
 }
 
 #[tokio::test]
-async fn tasks_start_by_priority_then_job_then_index() {
+async fn tasks_start_by_priority_then_as_they_came() {
     let mut coordinator = Coordinator::start().await;
     let _worker = Worker::start(&coordinator, &["--slots", "1"]);
     let mut session = coordinator.session().await;
@@ -143,7 +143,7 @@ async fn tasks_start_by_priority_then_job_then_index() {
             order.push((key.job_id, key.index));
         }
     }
-    assert_eq!(order, [(9, 0), (8, 0), (4, 0), (5, 0), (5, 1)]);
+    assert_eq!(order, [(9, 0), (8, 0), (5, 0), (5, 1), (4, 0)]);
 }
 
 #[tokio::test]

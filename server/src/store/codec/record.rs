@@ -1,4 +1,5 @@
-//! The stored records, formats 1, 2 (calls) and 3 (pressed: the same bytes, fewer of them). Fields are only ever added; a number is never used again.
+//! The stored records, formats 1, 2 (calls) and 3 (pressed: the same bytes, fewer of them). Fields are only ever added; a number
+//! is never used again.
 
 use std::collections::BTreeMap;
 
