@@ -91,6 +91,16 @@ impl Elements {
         self.plan.total()
     }
 
+    /// About what they take of memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |source: &Source| match source {
+            Source::Range { .. } => 0,
+            Source::Table { fields, .. } => fields.iter().map(|field| size_of::<Bytes>() + field.len()).sum(),
+        };
+        self.sources.iter().map(of).sum()
+    }
+
     /// If a worker can count by itself: the only source is a range.
     #[must_use]
     pub fn range(&self) -> Option<pb::Range> {

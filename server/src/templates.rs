@@ -22,6 +22,8 @@ const SPECS_BYTES: usize = 16 << 20;
 const SPECS: usize = 32 << 10;
 /// Decoded jobs that are kept: what is being handed out just now.
 const JOBS: usize = 256;
+/// The same in bytes, in which a table of elements counts. The newest is kept whatever it takes.
+const JOBS_BYTES: usize = 64 << 20;
 
 /// A job, ready to be sent.
 #[derive(Debug)]
@@ -32,6 +34,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// About what it takes of memory.
+    fn bytes(&self) -> usize {
+        self.template.encoded_len() + self.elements.as_ref().map_or(0, Elements::bytes)
+    }
+
     /// One row per index, or none where the worker needs none.
     #[must_use]
     pub fn rows(&self, spans: &[(u32, u32)]) -> Vec<pb::Row> {
@@ -71,6 +78,7 @@ struct Cache {
     specs: VecDeque<(JobId, Box<[u8]>)>,
     specs_bytes: usize,
     jobs: HashMap<JobId, Arc<Job>>,
+    jobs_bytes: usize,
     jobs_order: VecDeque<JobId>,
 }
 
@@ -162,11 +170,57 @@ impl Cache {
     }
 
     fn keep_job(&mut self, id: JobId, job: Arc<Job>) {
+        if self.jobs.contains_key(&id) {
+            return;
+        }
+        self.jobs_bytes += job.bytes();
         self.jobs.insert(id, job);
         self.jobs_order.push_back(id);
-        while self.jobs_order.len() > JOBS {
+        while self.jobs_order.len() > JOBS || (self.jobs_bytes > JOBS_BYTES && self.jobs_order.len() > 1) {
             let oldest = self.jobs_order.pop_front().expect("a queue above its limit");
-            self.jobs.remove(&oldest);
+            let oldest = self.jobs.remove(&oldest);
+            self.jobs_bytes -= oldest.map_or(0, |job| job.bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One whose elements take about so many bytes.
+    fn job(bytes: usize) -> Arc<Job> {
+        let fields = vec![Bytes::from_static(&[0; 1 << 10]); bytes >> 10];
+        let values = pb::source::Values::Table(pb::Table { fields });
+        let source = pb::Source { values: Some(values), ..pb::Source::default() };
+        let elements = pb::Elements { sources: vec![source], ..pb::Elements::default() };
+        let elements = Elements::read(&elements, &|_| None).expect("a table");
+        Arc::new(Job { template: pb::Template::default(), elements })
+    }
+
+    #[test]
+    fn large_tables_make_room_for_each_other() {
+        let mut cache = Cache::default();
+        let kept = |cache: &Cache| {
+            let mut kept: Vec<u64> = cache.jobs.keys().map(|job| job.0).collect();
+            kept.sort_unstable();
+            kept
+        };
+        for id in 1..=3 {
+            cache.keep_job(JobId(id), job(JOBS_BYTES / 5 * 2));
+        }
+        assert_eq!(kept(&cache), [2, 3]);
+        cache.keep_job(JobId(4), job(2 * JOBS_BYTES));
+        assert_eq!(kept(&cache), [4], "the newest stays, however large");
+        cache.keep_job(JobId(5), job(1 << 10));
+        assert_eq!(kept(&cache), [5]);
+        assert!(cache.jobs_bytes < 2 << 10, "{}", cache.jobs_bytes);
+        // One that was read twice at once.
+        cache.keep_job(JobId(5), job(1 << 10));
+        for id in 6..1_000 {
+            cache.keep_job(JobId(id), job(1 << 10));
+        }
+        assert_eq!((cache.jobs.len(), cache.jobs_order.len()), (JOBS, JOBS));
+        assert!(cache.jobs_bytes < JOBS * (2 << 10), "{}", cache.jobs_bytes);
     }
 }
