@@ -17,9 +17,8 @@ use super::{
     trouble::Place,
 };
 
-/// What a record costs the engine beyond its bytes: as much in memory, and half of it on the disk. More would have short
-/// commits carried over before they are worth it, which writes them again.
-const RECORD_COST: u64 = 1 << 10;
+/// What a record costs the engine beyond its bytes, in memory and recovery time.
+const RECORD_COST: u64 = 4 << 10;
 
 /// Bytes of records looked through for each byte added, before they are pressed: fast enough to get ahead of any writer.
 const PACE: u64 = 4;
