@@ -1,8 +1,8 @@
 //! Which waiting task may start, and in which slot. Pure: no process, no clock of its own.
 //!
-//! Waiting tasks start in the order (priority, highest first; as they came), each lane by itself: the coordinator sends them in
-//! the order in which it wants them to start. The head waits for what it
-//! needs, and nobody overtakes it: otherwise a task that needs everything would never start.
+//! Waiting tasks start in the order (priority, highest first; as they came), each lane by itself: the coordinator sends
+//! them in the order in which it wants them to start. The head waits for what it needs, and nobody overtakes it: otherwise
+//! a task that needs everything would never start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};

@@ -2,8 +2,8 @@
 //!
 //! A commit is a stream of entries: `length (varint) | CRC-32 of the body (4 bytes, LE) | body`, and a body is
 //! `format version (1 byte) | prost Record`, in format 3 pressed (`press.rs`). Neighbouring ends of one job share one
-//! entry, so that what they have in common is written once. Decoding is total: any bytes give entries or an error. How a stream becomes engine records
-//! is said in `part.rs`.
+//! entry, so that what they have in common is written once. Decoding is total: any bytes give entries or an error. How a
+//! stream becomes engine records is said in `part.rs`.
 
 mod ends;
 mod frame;
