@@ -19,8 +19,10 @@ use crate::{
     store::{Retention, Store},
 };
 
-/// How often it looks when nothing is overdue.
+/// How soon it looks again after it has found something.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause: it doubles as long as nothing is overdue, so that an idle coordinator is idle.
+const LONG_PAUSE: Duration = Duration::from_secs(8);
 /// Jobs forgotten in one step: few enough that others are not held up.
 const STEP: usize = 1_000;
 /// How often blobs that no job needs are looked for.
@@ -29,9 +31,11 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 /// Runs until the coordinator stops. A job is as old as both clocks say: one that jumps forward forgets nothing.
 pub async fn retain(clock: Clock, store: Arc<dyn Store>, keep: Retention, handle: Handle) {
     let mut swept = tokio::time::Instant::now();
+    let mut pause = PAUSE;
     loop {
         let jobs = store.expired(clock.calendar(), &keep, STEP);
         let more = jobs.len() == STEP;
+        pause = if jobs.is_empty() { (2 * pause).min(LONG_PAUSE) } else { PAUSE };
         if forget(&handle, jobs).await.is_err() {
             return;
         }
@@ -40,7 +44,7 @@ pub async fn retain(clock: Clock, store: Arc<dyn Store>, keep: Retention, handle
             sweep(&store, &handle).await;
         }
         if !more {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
     }
 }

@@ -30,7 +30,7 @@ const TOUCH_EVERY: usize = 32 << 10;
 
 /// sled reclaims space only on the thread that this sets going, which also syncs each time, needed or not: rarely enough
 /// that an idle coordinator is idle.
-const FLUSH_EVERY_MS: u64 = 1_000;
+const FLUSH_EVERY_MS: u64 = 2_000;
 
 /// The files below which sled keeps its records.
 #[derive(Debug)]
