@@ -3,7 +3,7 @@
 //! When a test fails, the logs of its daemons are printed. When it passes, a WARN or ERROR line that it did not
 //! announce with [`Setup::tolerate`] fails it.
 
-use crate::{Api, Daemon, Taskq, binaries, daemon, procs, wait};
+use crate::{Api, Daemon, Host, Taskq, binaries, daemon, procs, wait};
 use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::net::{TcpListener, TcpStream};
@@ -39,6 +39,7 @@ impl Access {
 #[derive(Clone, Default)]
 pub struct Setup {
     data: Option<PathBuf>,
+    listen: Option<String>,
     arguments: Vec<String>,
     wrapper: Vec<String>,
     environment: Vec<(String, String)>,
@@ -57,6 +58,12 @@ impl Setup {
         self
     }
 
+    /// Listens here rather than on a free port of 127.0.0.1.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
     /// Further flags of `taskq-server`.
     pub fn flags(mut self, flags: &[&str]) -> Self {
         self.arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
@@ -64,8 +71,8 @@ impl Setup {
     }
 
     /// Starts the coordinator under another program, such as strace with its flags.
-    pub fn under(mut self, wrapper: &[&str]) -> Self {
-        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+    pub fn under<S: AsRef<str>>(mut self, wrapper: &[S]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
@@ -125,7 +132,7 @@ impl Cluster {
 
     fn prepare(setup: Setup) -> Self {
         let folder = tempfile::Builder::new().prefix("taskq-test-").tempdir().expect("a temporary folder");
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = setup.listen.clone().unwrap_or_else(|| format!("127.0.0.1:{}", free_port()));
         Self { server: None, workers: Vec::new(), setup, address, folder }
     }
 
@@ -183,6 +190,11 @@ impl Cluster {
     /// SIGKILL to the coordinator.
     pub fn kill_server(&mut self) {
         self.server().kill();
+    }
+
+    /// From its next start on the coordinator listens here.
+    pub fn move_server(&mut self, address: &str) {
+        address.clone_into(&mut self.address);
     }
 
     /// SIGTERM to the coordinator; the time until it was gone.
@@ -298,11 +310,18 @@ impl Cluster {
 
     /// Starts a worker that reaches the coordinator at another address, such as a [`Proxy`](crate::Proxy)'s.
     pub fn launch_worker_at(&mut self, number: usize, slots: u32, address: &str) {
-        let token = self.access().token;
-        let mut command = daemon::leashed(&binaries::worker());
-        command.args(["--name", &format!("w{number}"), "--slots", &slots.to_string(), "--addr", address]);
+        self.launch_worker_by(daemon::leashed(&binaries::worker()), number, slots, &["--addr", address]);
+    }
+
+    /// Starts a worker on another host; the flags say where it finds the coordinator.
+    pub fn launch_worker_on(&mut self, host: &Host, number: usize, slots: u32, flags: &[&str]) {
+        self.launch_worker_by(host.command(&binaries::worker()), number, slots, flags);
+    }
+
+    fn launch_worker_by(&mut self, mut command: Command, number: usize, slots: u32, flags: &[&str]) {
+        command.args(["--name", &format!("w{number}"), "--slots", &slots.to_string()]).args(flags);
         self.surroundings(&mut command);
-        command.env("TASKQ_TOKEN", token);
+        command.env("TASKQ_TOKEN", self.access().token);
         self.keep_worker(number, command);
     }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// True if the test may go on: the run has root's rights and the named tools.
 pub fn root_and(tools: &[&str]) -> bool {
     if !rustix::process::geteuid().is_root() {
-        return skip("it needs root (loop devices, mounts)");
+        return skip("it needs root (loop devices, mounts, network namespaces)");
     }
     tools_present(tools)
 }
