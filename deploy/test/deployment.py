@@ -70,12 +70,12 @@ class Deployment:
 
     def read(self, path: str) -> str:
         """A file of the volume that workers and `cli` share."""
-        return self.engine.podman("run", "--rm", "--volume", "taskq_work:/work", self.image, "cat", path)
+        return self._on_volume("cat", path)
 
     def write(self, path: str, text: str) -> None:
         """Puts such a file in place as a whole."""
         script = 'printf %s "$1" >"$2.new" && mv "$2.new" "$2"'
-        self.engine.podman("run", "--rm", "--volume", "taskq_work:/work", self.image, "sh", "-c", script, "sh", text, path)
+        self._on_volume("sh", "-c", script, "sh", text, path)
 
     def log(self, container: str) -> str:
         """What it wrote to standard error."""
@@ -104,3 +104,7 @@ class Deployment:
         for container in self.engine.podman("ps", "-a", "--format", "{{.Names}}").split():
             print(f"---- {container}", file=sys.stderr)
             print("\n".join(self.log(container).splitlines()[-25:]), file=sys.stderr)
+
+    def _on_volume(self, *words: str) -> str:
+        bare = ["run", "--rm", "--network", "none", "--volume", "taskq_work:/work", self.image]
+        return self.engine.podman(*bare, *words)
