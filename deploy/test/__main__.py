@@ -1,4 +1,4 @@
-"""`build FOLDER` makes the image, `show FOLDER` runs what deploy/compose.yaml makes of it. Started by `run`, in rooms."""
+"""`build FOLDER` makes the image, `show FOLDER` runs deploy/compose.yaml with it. Started by `run`, in rooms."""
 
 import sys
 from pathlib import Path

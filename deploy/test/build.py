@@ -1,8 +1,8 @@
 """Builds the image from deploy/Dockerfile, as it is, by `build` of deploy/compose.yaml.
 
-What users fetch is lent by the machine here, so that it takes CI a minute and not ten: the base images come from archives
-(`bases`), /usr and the toolchain are mounted into the builder, and the crates that `make binaries` has compiled lie in its
-target folder already. Cargo decides by itself what of that is still good; ours are always compiled anew.
+What users fetch is lent by the machine here, so that it takes CI a minute and not ten: the base images come from
+archives (`bases`), /usr and the toolchain are mounted into the builder, and the crates that `make binaries` has compiled
+lie in its target folder already. Cargo decides by itself what of that is still good; ours are always compiled anew.
 """
 
 import os
@@ -28,7 +28,9 @@ def bases(engine: Engine) -> None:
     """rust:1-bookworm has cargo on its PATH; so has this."""
     sysroot = _sysroot()
     path = f"ENV PATH={sysroot}/bin:/usr/bin:/bin"
-    engine.podman("import", "--change", path, "--change", f"ENV CARGO_HOME={_cargo()}", f"{engine.folder}/builder.tar", "builder")
+    engine.podman(
+        "import", "--change", path, "--change", f"ENV CARGO_HOME={_cargo()}", f"{engine.folder}/builder.tar", "builder"
+    )
     engine.podman("import", f"{engine.folder}/base.tar", "base")
 
 
@@ -53,14 +55,23 @@ def image(engine: Engine) -> str:
     volumes = ["/usr:/usr:ro", f"{sysroot}:{sysroot}:ro", f"{registry}:{registry}", f"{TARGET}:/src/target"]
     # Docker's format: the other one has no health checks.
     words = ["--format", "docker", "--network", "host", *(word for volume in volumes for word in ("--volume", volume))]
-    engine.environment |= {"TASKQ_IMAGE": IMAGE, "RUST_IMAGE": "localhost/builder", "BASE_IMAGE": "localhost/base", "PROFILE": "release"}
+    engine.environment |= {
+        "TASKQ_IMAGE": IMAGE,
+        "RUST_IMAGE": "localhost/builder",
+        "BASE_IMAGE": "localhost/base",
+        "PROFILE": "release",
+    }
     engine.compose(f"--podman-build-args={shlex.join(words)}", "build", "coordinator", patience_s=1_800)
-    bases_bytes, image_bytes = (int(engine.podman("image", "inspect", "--format", "{{.Size}}", name)) for name in ("base", IMAGE))
-    return f"{image_bytes / 1e6:.0f} MB, {(image_bytes - bases_bytes) / 1e6:.0f} MB of them taskq's, the rest its base image"
+    bases_bytes, image_bytes = (
+        int(engine.podman("image", "inspect", "--format", "{{.Size}}", name)) for name in ("base", IMAGE)
+    )
+    return f"{image_bytes / 1e6:.0f} MB, of which {(image_bytes - bases_bytes) / 1e6:.0f} MB are not the base's"
 
 
 def _sysroot() -> str:
-    return subprocess.run(["rustc", "--print", "sysroot"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["rustc", "--print", "sysroot"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def _cargo() -> Path:

@@ -79,7 +79,9 @@ class Deployment:
 
     def log(self, container: str) -> str:
         """What it wrote to standard error."""
-        done = subprocess.run(["podman", "logs", container], env=self.engine.environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["podman", "logs", container], env=self.engine.environment, capture_output=True, text=True, check=True
+        )
         return done.stdout + done.stderr
 
     def started(self, container: str) -> str:
@@ -93,7 +95,9 @@ class Deployment:
 
     def fails(self, *words: str) -> int:
         """The exit code of a podman command that is expected to fail."""
-        return subprocess.run(["podman", *words], env=self.engine.environment, capture_output=True, check=False).returncode
+        return subprocess.run(
+            ["podman", *words], env=self.engine.environment, capture_output=True, check=False
+        ).returncode
 
     def until(self, what: str, fact: Callable[[], object]) -> None:
         """Waits for it."""

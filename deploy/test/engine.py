@@ -1,4 +1,4 @@
-"""podman and podman-compose in the place of Docker: their configuration, which is all in one folder, and the commands."""
+"""podman and podman-compose in the place of Docker: their configuration, all in one folder, and the commands."""
 
 import json
 import os
@@ -113,8 +113,8 @@ def step(name: str, deed: Callable[[], str | None]) -> None:
 
 def _driver(folder: Path) -> str:
     """overlay where the folder's file system can be below one, otherwise vfs, which copies each layer as a whole."""
-    if os.environ.get("TASKQ_STORAGE_DRIVER"):
-        return os.environ["TASKQ_STORAGE_DRIVER"]
+    if os.environ.get("STORAGE_DRIVER"):
+        return os.environ["STORAGE_DRIVER"]
     probe = folder / "tmp" / "overlay"
     for name in ("lower", "upper", "work", "merged"):
         (probe / name).mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,8 @@ def kill_coordinator(taskq: Deployment, jobs: list[int]) -> str:
 
 
 def shrink(taskq: Deployment, jobs: list[int]) -> str:
-    """podman-compose starts workers for `--scale` and stops none; what docker compose does is done by hand: TERM, and the
-    grace of compose.yaml."""
+    """podman-compose starts workers for `--scale` and stops none; what docker compose does is done by hand: TERM, and
+    the grace of compose.yaml."""
     said = under_way(taskq, jobs)
     _, *surplus = taskq.engine.containers("worker")
     grace = stop_grace(taskq)
@@ -65,7 +65,11 @@ def ended(taskq: Deployment, jobs: list[int]) -> None:
     pace(taskq, FAST)
     for job in jobs:
         taskq.until(f"job {job} ends", lambda job=job: ended_of(taskq, job) == HALF)
-        odd = [task for task in taskq.tasks(job) if (task["state"], task["attempt"], task["earlier"]) != ("succeeded", 1, [])]
+        odd = [
+            task
+            for task in taskq.tasks(job)
+            if (task["state"], task["attempt"], task["earlier"]) != ("succeeded", 1, [])
+        ]
         assert odd == [], f"tasks that did not succeed at the first attempt: {odd[:3]}"
         expected = [f"{job}.{index}" for index in range(HALF)]
         output = taskq.taskq_on_host("result", str(job)).split()
@@ -103,7 +107,9 @@ def drain(taskq: Deployment) -> None:
     (worker,) = taskq.engine.containers("worker")
     stop = ["podman", "stop", "--time", str(stop_grace(taskq)), worker]
     stopping = subprocess.Popen(stop, env=taskq.engine.environment, stdout=subprocess.DEVNULL)
-    taskq.until("the worker takes nothing new", lambda: [each["status"] for each in taskq.all_workers()] == ["draining"])
+    taskq.until(
+        "the worker takes nothing new", lambda: [each["status"] for each in taskq.all_workers()] == ["draining"]
+    )
     assert stopping.poll() is None, "the worker did not wait for its task"
     open_gate(taskq, "drained")
     assert stopping.wait(timeout=60) == 0
