@@ -1,7 +1,7 @@
 """Builds the image from deploy/Dockerfile, as it is, by `build` of deploy/compose.yaml.
 
 What users fetch is lent by the machine here, so that it takes CI a minute and not ten: the base images come from
-archives (`bases`), /usr and the toolchain are mounted into the builder, and the crates that `make binaries` has compiled
+archives (`bases`), /usr and the toolchain are mounted into the builder, and the crates that `make binaries` compiled
 lie in its target folder already. Cargo decides by itself what of that is still good; ours are always compiled anew.
 """
 

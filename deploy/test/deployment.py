@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import yaml
 
 from engine import IMAGE, Engine, until
 
@@ -32,6 +35,24 @@ class Deployment:
         """The name of its container."""
         (name,) = self.engine.containers("coordinator")
         return name
+
+    def up(self, workers: int) -> None:
+        """Nothing is asked to start before something else: podman would tie such containers to each other."""
+        self.engine.compose("up", "-d", "--no-deps", "--scale", f"worker={workers}")
+
+    def stop_workers(self, workers: list[str]) -> None:
+        """As docker compose does it for `--scale` and `down`, by depends_on: TERM, the grace of compose.yaml, and the
+        coordinator later. podman-compose stops nobody for `--scale`, and all at once for `down`."""
+        service = yaml.safe_load(self.engine.compose("config"))["services"]["worker"]
+        assert "coordinator" in service["depends_on"], "the coordinator would be stopped together with its workers"
+        minutes = service["stop_grace_period"].removesuffix("m")
+        with ThreadPoolExecutor(len(workers)) as all_at_once:
+            stop = ["stop", "--time", str(int(minutes) * 60)]
+            list(all_at_once.map(lambda worker: self.engine.podman(*stop, worker), workers))
+        for worker in workers:
+            code = self.engine.inspect(worker)["State"]["ExitCode"]
+            assert code == 0, f"{worker} ended with {code} and not drained:\n{self.log(worker)}"
+            self.engine.podman("rm", worker)
 
     def taskq_on_host(self, *words: str, check: bool = True) -> str:
         """`taskq` of a user of the machine, by the published port, with the token as the guide says."""

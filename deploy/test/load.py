@@ -2,10 +2,7 @@
 
 import os
 import signal
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
-
-import yaml
 
 from deployment import Deployment
 
@@ -22,14 +19,13 @@ def submit(taskq: Deployment, jobs: list[int]) -> None:
     array = ["--array", f"1-{HALF}", "--", "sh", "-c", TASK]
     jobs.append(int(taskq.taskq_in_container("submit", "--output", "id", *array)))
     jobs.append(int(taskq.taskq_on_host("submit", "--output", "id", "--cwd", "/work", *array)))
-    for job in jobs:
-        taskq.until(f"tasks of job {job} end", lambda job=job: ended_of(taskq, job) > 0)
+    taskq.until("tasks end", lambda: ended_of(taskq, jobs[0]) > 0)
 
 
 def grow(taskq: Deployment, jobs: list[int]) -> str:
     """Those that were there stay."""
     before = taskq.engine.containers("worker")
-    taskq.engine.compose("up", "-d", "--scale", "worker=5")
+    taskq.up(workers=5)
     taskq.until("5 workers are there", lambda: len(taskq.workers()) == 5)
     assert set(before) <= set(taskq.engine.containers("worker")), "workers were replaced"
     return under_way(taskq, jobs)
@@ -46,16 +42,10 @@ def kill_coordinator(taskq: Deployment, jobs: list[int]) -> str:
 
 
 def shrink(taskq: Deployment, jobs: list[int]) -> str:
-    """podman-compose starts workers for `--scale` and stops none; what docker compose does is done by hand: TERM, and
-    the grace of compose.yaml."""
+    """Those that go finish what they run."""
     said = under_way(taskq, jobs)
     _, *surplus = taskq.engine.containers("worker")
-    grace = stop_grace(taskq)
-    with ThreadPoolExecutor(len(surplus)) as all_at_once:
-        list(all_at_once.map(lambda worker: taskq.engine.podman("stop", "--time", str(grace), worker), surplus))
-    for worker in surplus:
-        assert taskq.engine.inspect(worker)["State"]["ExitCode"] == 0, f"{worker} did not drain:\n{taskq.log(worker)}"
-    taskq.engine.podman("rm", *surplus)
+    taskq.stop_workers(surplus)
     taskq.until("1 worker is left", lambda: len(taskq.workers()) == 1)
     return said
 
@@ -102,18 +92,15 @@ def move(taskq: Deployment) -> str:
 
 
 def drain(taskq: Deployment) -> None:
-    """The task ends only after the worker was told to stop."""
+    """The task ends only after the worker was told to stop, and its result is taken."""
     job = gated(taskq, "drained")
     (worker,) = taskq.engine.containers("worker")
-    stop = ["podman", "stop", "--time", str(stop_grace(taskq)), worker]
-    stopping = subprocess.Popen(stop, env=taskq.engine.environment, stdout=subprocess.DEVNULL)
-    taskq.until(
-        "the worker takes nothing new", lambda: [each["status"] for each in taskq.all_workers()] == ["draining"]
-    )
-    assert stopping.poll() is None, "the worker did not wait for its task"
-    open_gate(taskq, "drained")
-    assert stopping.wait(timeout=60) == 0
-    assert taskq.engine.inspect(worker)["State"]["ExitCode"] == 0, f"it was killed:\n{taskq.log(worker)}"
+    with ThreadPoolExecutor(1) as aside:
+        stopping = aside.submit(taskq.stop_workers, [worker])
+        taskq.until("it takes nothing new", lambda: [each["status"] for each in taskq.all_workers()] == ["draining"])
+        assert not stopping.done(), "the worker did not wait for its task"
+        open_gate(taskq, "drained")
+        stopping.result()
     finished_at_once(taskq, job)
 
 
@@ -155,10 +142,3 @@ def under_way(taskq: Deployment, jobs: list[int]) -> str:
     done = sum(ended_of(taskq, job) for job in jobs)
     assert done < HALF * len(jobs), "all tasks have ended already"
     return f"{done} had ended by then"
-
-
-def stop_grace(taskq: Deployment) -> int:
-    """What compose.yaml and .env give a worker."""
-    text = yaml.safe_load(taskq.engine.compose("config"))["services"]["worker"]["stop_grace_period"]
-    assert text.endswith("m"), text
-    return int(text[:-1]) * 60

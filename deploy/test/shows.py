@@ -24,8 +24,7 @@ def show(folder: Path) -> None:
         step("scaled down to 1 worker", lambda: load.shrink(taskq, jobs))
         step("all 1,000 have ended, none ran twice", lambda: load.ended(taskq, jobs))
         step("the coordinator moves to another address under a running task", lambda: load.move(taskq))
-        step("a worker that is stopped finishes its task", lambda: load.drain(taskq))
-        step("everything down, and up again", lambda: down_and_up(taskq))
+        step("everything down, after the worker has finished its task, and up again", lambda: down_and_up(taskq))
         step("all 1,000 are still there", lambda: load.ended(taskq, jobs))
         step("down with its volumes: nothing is left", lambda: nothing_left(taskq))
     except BaseException:
@@ -58,7 +57,7 @@ def workers_first(taskq: Deployment) -> None:
 def coordinator_later(taskq: Deployment) -> None:
     """Nothing is restarted for that."""
     started = {worker: taskq.started(worker) for worker in taskq.engine.containers("worker")}
-    taskq.engine.compose("up", "-d", "--scale", "worker=3")
+    taskq.up(workers=3)
     taskq.until("3 workers are there", lambda: len(taskq.workers()) == 3)
     assert {worker: taskq.started(worker) for worker in taskq.engine.containers("worker")} == started
     names = {taskq.engine.inspect(worker)["Config"]["Hostname"] for worker in started}
@@ -80,18 +79,20 @@ def healthy(taskq: Deployment) -> None:
 
 
 def down_and_up(taskq: Deployment) -> None:
-    """Containers and network are new, the volumes stay."""
+    """The worker drains first; afterwards containers and network are new, and the volumes have stayed."""
+    load.drain(taskq)
     before = taskq.taskq_on_host("ls", "--json")
     taskq.engine.compose("down")
     left = taskq.engine.podman("ps", "-a", "--format", "{{.Names}}")
     assert left == "", f"still there: {left}"
-    taskq.engine.compose("up", "-d", "--scale", "worker=3")
+    taskq.up(workers=3)
     taskq.until("3 workers are there", lambda: len(taskq.workers()) == 3)
     assert taskq.taskq_on_host("ls", "--json") == before, "the history has changed"
 
 
 def nothing_left(taskq: Deployment) -> None:
     """`down -v` is the end of a deployment."""
+    taskq.stop_workers(taskq.engine.containers("worker"))
     taskq.engine.compose("down", "-v")
     for kind in ("ps -a --format {{.Names}}", "volume ls -q"):
         left = taskq.engine.podman(*kind.split())
