@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo executor pool handlers test check lint docs deny soak bench-peers binaries examples tools
+.PHONY: deploy-lint deploy-test help demo executor pool handlers test check lint docs deny soak bench-peers binaries examples tools
 
 # Whole-system tests run what users run: the release binaries.
 export TASKQ_BIN_DIR := $(CURDIR)/target/release
@@ -43,6 +43,12 @@ soak: binaries examples ## the size tests at full scale: 1,000,000 tasks drained
 
 bench-peers: binaries ## taskq against xargs, Celery, PostgreSQL and others, in one run: docs/benchmarks/peers.md
 	@scripts/bench-peers
+
+deploy-lint: ## check deploy/: the Dockerfile, and compose.yaml against the Compose specification
+	@deploy/test/lint
+
+deploy-test: binaries ## build the image and run deploy/compose.yaml with it: scale, kill, move, drain (as root, with podman)
+	@deploy/test/run
 
 binaries:
 	cargo build --release --workspace --bins --locked

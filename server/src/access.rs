@@ -1,5 +1,6 @@
 //! `access.toml` in the data directory: the address and the token with which clients and workers come in.
-//! Made at the first start, readable by its owner only. Reading it as a client is `taskq-client`'s part.
+//! Made at the first start, readable by its owner only; a token that was made elsewhere (`--token-file`) takes the place
+//! of the one in it. Reading it as a client is `taskq-client`'s part.
 
 use std::{
     fmt, fs,
@@ -15,6 +16,9 @@ use subtle::ConstantTimeEq as _;
 /// The file's name in the data directory.
 pub const FILE: &str = "access.toml";
 
+/// How long a token of somebody's own must be, so that nobody guesses it, and may be, so that it fits into a header.
+const GIVEN: std::ops::RangeInclusive<usize> = 16..=4_096;
+
 /// A secret; never shown by `Debug`.
 #[derive(Clone)]
 pub struct Token(String);
@@ -25,6 +29,23 @@ impl Token {
     pub fn random() -> Token {
         let bytes: [u8; 32] = rand::random();
         Token(format!("tq_{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+    }
+
+    /// The one that stands alone in a file; white space around it is dropped.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is open to others, or holds something that is not a token.
+    pub fn read(path: &Path) -> Result<Token, Error> {
+        let said = |cause| Error::Io { act: "read", path: path.into(), cause };
+        let text = fs::read(path).map_err(said)?;
+        check_mode(path)?;
+        let text = text.trim_ascii();
+        // What may follow `Bearer` in a header, and stand between the quotes of access.toml.
+        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+        match str::from_utf8(text) {
+            Ok(token) if GIVEN.contains(&token.len()) && text.iter().all(fits) => Ok(Token(token.to_owned())),
+            Ok(_) | Err(_) => Err(Error::NotAToken { path: path.into() }),
+        }
     }
 
     /// Takes as long for a wrong token as for the right one.
@@ -100,18 +121,31 @@ pub enum Error {
         /// Which file.
         path: PathBuf,
     },
+    /// A file for `--token-file` with something else in it.
+    #[error(
+        "{path} does not hold a token: 16 to 4,096 letters, digits and -._~+/= and nothing else; make one with: \
+         openssl rand -hex 32"
+    )]
+    NotAToken {
+        /// Which file.
+        path: PathBuf,
+    },
 }
 
-/// Keeps the token that is there, or makes one, and writes down the address of this start.
+/// Writes down the address of this start, and the token: the given one, otherwise the one that is there, otherwise a new
+/// one.
 ///
 /// # Errors
 /// If the file cannot be read or written, is open to others, or holds no token.
-pub fn ensure(dir: &Path, addr: SocketAddr) -> Result<Access, Error> {
+pub fn ensure(dir: &Path, addr: SocketAddr, given: Option<Token>) -> Result<Access, Error> {
     let path = dir.join(FILE);
-    let token = match read_token(&path)? {
-        Some(token) => token,
-        None => Token::random(),
-    };
+    let kept = read_token(&path)?;
+    if let (Some(kept), Some(given)) = (&kept, &given)
+        && !kept.matches(given.0.as_bytes())
+    {
+        tracing::info!(path = %path.display(), "the token of --token-file takes the place of the former one");
+    }
+    let token = given.or(kept).unwrap_or_else(Token::random);
     let access = Access { addr, token };
     write(&path, &access).map_err(|cause| Error::Io { act: "write", path, cause })?;
     Ok(access)
@@ -155,16 +189,19 @@ fn read_token(path: &Path) -> Result<Option<Token>, Error> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(Error::Io { act: "read", path: path.into(), cause }),
     };
-    let meta = fs::metadata(path).map_err(|cause| Error::Io { act: "read", path: path.into(), cause })?;
-    let mode = meta.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(Error::Exposed { path: path.into(), mode });
-    }
+    check_mode(path)?;
     let line = text.lines().find_map(|line| line.strip_prefix("token = \"")?.strip_suffix('"'));
     match line {
         Some(token) if !token.is_empty() => Ok(Some(Token(token.to_owned()))),
         _ => Err(Error::NoToken { path: path.into() }),
     }
+}
+
+/// Refuses a secret that others can read.
+fn check_mode(path: &Path) -> Result<(), Error> {
+    let meta = fs::metadata(path).map_err(|cause| Error::Io { act: "read", path: path.into(), cause })?;
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(Error::Exposed { path: path.into(), mode }) }
 }
 
 /// Replaces the file as a whole, so that a reader never sees half of it.
@@ -185,8 +222,8 @@ mod tests {
     #[test]
     fn a_token_stays_over_restarts_and_is_not_shown() {
         let dir = tempfile::tempdir().unwrap();
-        let first = ensure(dir.path(), "127.0.0.1:1".parse().unwrap()).unwrap();
-        let second = ensure(dir.path(), "127.0.0.1:2".parse().unwrap()).unwrap();
+        let first = ensure(dir.path(), "127.0.0.1:1".parse().unwrap(), None).unwrap();
+        let second = ensure(dir.path(), "127.0.0.1:2".parse().unwrap(), None).unwrap();
         assert!(second.token.matches(first.token.reveal().as_bytes()));
         assert!(!second.token.matches(b"tq_"));
         assert!(!format!("{first:?}").contains(first.token.reveal()));
@@ -198,13 +235,13 @@ mod tests {
         let (near, far) = ("127.0.0.1:1".parse().unwrap(), "10.0.0.4:7733".parse().unwrap());
         let dir = tempfile::tempdir().unwrap();
         check_home(dir.path(), near).unwrap();
-        ensure(dir.path(), near).unwrap();
+        ensure(dir.path(), near, None).unwrap();
         // Copied to where there is no store.
         assert!(matches!(check_home(dir.path(), near), Err(Error::Elsewhere { .. })));
         fs::create_dir(dir.path().join("sled")).unwrap();
         check_home(dir.path(), near).unwrap();
         // Copied to where there is one.
-        ensure(dir.path(), far).unwrap();
+        ensure(dir.path(), far, None).unwrap();
         assert!(
             matches!(check_home(dir.path(), near), Err(Error::Elsewhere { addr, .. }) if addr == "10.0.0.4:7733")
         );
@@ -214,10 +251,51 @@ mod tests {
     #[test]
     fn a_file_that_others_can_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        ensure(dir.path(), "127.0.0.1:1".parse().unwrap()).unwrap();
+        ensure(dir.path(), "127.0.0.1:1".parse().unwrap(), None).unwrap();
         let path = dir.path().join(FILE);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = ensure(dir.path(), "127.0.0.1:1".parse().unwrap()).unwrap_err();
+        let error = ensure(dir.path(), "127.0.0.1:1".parse().unwrap(), None).unwrap_err();
         assert!(matches!(error, Error::Exposed { mode: 0o644, .. }), "{error}");
+    }
+
+    fn secret(dir: &Path, text: &[u8], mode: u32) -> PathBuf {
+        let path = dir.join("secret");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_given_token_takes_the_place_of_the_former_one_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let addr = "127.0.0.1:1".parse().unwrap();
+        let own = ensure(dir.path(), addr, None).unwrap().token;
+        let given = Token::read(&secret(dir.path(), b" a-token/of+its.own_1~=\n", 0o400)).unwrap();
+        let first = ensure(dir.path(), addr, Some(given)).unwrap().token;
+        assert!(first.matches(b"a-token/of+its.own_1~=") && !first.matches(own.reveal().as_bytes()));
+        let later = ensure(dir.path(), addr, None).unwrap().token;
+        assert!(later.matches(first.reveal().as_bytes()));
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        for wrong in [
+            &b""[..],
+            b"  \n",
+            b"fifteen-letters",
+            b"two words, long enough",
+            b"\"quoted-and-long\"",
+            b"\xff\xfe0123456789abcdef",
+        ] {
+            let path = secret(dir.path(), wrong, 0o600);
+            let error = Token::read(&path).unwrap_err();
+            assert!(matches!(error, Error::NotAToken { .. }), "{error}");
+            assert!(!error.to_string().contains("fifteen"), "{error}");
+        }
+        let path = secret(dir.path(), b"0123456789abcdef", 0o640);
+        assert!(matches!(Token::read(&path), Err(Error::Exposed { mode: 0o640, .. })));
+        let nowhere = dir.path().join("nowhere");
+        assert!(matches!(Token::read(&nowhere), Err(Error::Io { act: "read", .. })));
     }
 }

@@ -25,6 +25,10 @@ pub struct Args {
     #[arg(long, env = "TASKQ_LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
 
+    /// Take the token from this file (one line, readable by its owner only) instead of making one; access.toml gets it, too
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
     /// Listen beyond this machine without encryption: tokens and jobs can be read on the way
     #[arg(long)]
     pub insecure_plaintext: bool,
@@ -76,6 +80,8 @@ pub enum LogFormat {
 pub struct Config {
     /// Where the store is; `None` = in memory.
     pub data: Option<PathBuf>,
+    /// Where the token is that others know already; `None` = the one in `access.toml`.
+    pub token_file: Option<PathBuf>,
     /// Silence after which a worker's tasks are given to others.
     pub lease: Millis,
     /// How long ended jobs are kept.
@@ -126,6 +132,7 @@ impl Args {
         };
         Ok(Config {
             data,
+            token_file: self.token_file.clone(),
             lease: millis(self.lease),
             keep: Retention { age: millis(self.keep_for), jobs: self.keep_jobs },
             max_jobs: self.max_jobs,
@@ -144,6 +151,7 @@ impl Config {
         let keep = Retention { age: millis(args.keep_for), jobs: args.keep_jobs };
         Config {
             data,
+            token_file: None,
             lease: millis(args.lease),
             keep,
             max_jobs: args.max_jobs,

@@ -85,6 +85,7 @@ pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error>
     if let (Some(dir), true) = (&config.data, config.advertise) {
         access::check_home(dir, addr)?;
     }
+    let given = config.token_file.as_deref().map(Token::read).transpose()?;
     let store: Arc<dyn Store> = match &config.data {
         Some(dir) => Arc::new(open_store(dir, &config)?),
         None => Arc::new(MemoryStore::default()),
@@ -98,8 +99,8 @@ pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error>
     };
     let (state, epoch) = restore::restore(&*store, limits, clock.now())?;
     let access = match &config.data {
-        Some(dir) if config.advertise => access::ensure(dir, addr)?,
-        Some(_) | None => Access { addr, token: Token::random() },
+        Some(dir) if config.advertise => access::ensure(dir, addr, given)?,
+        Some(_) | None => Access { addr, token: given.unwrap_or_else(Token::random) },
     };
     Ok(Coordinator { config, listener, access, store, state, epoch, clock })
 }
