@@ -1,6 +1,8 @@
-//! `taskq man`: the manual, made of the same texts as `--help`.
+//! `taskq man`: the manual of all three programs, made of the same texts as `--help`.
 
 use std::path::PathBuf;
+
+use clap::CommandFactory as _;
 
 use crate::context::Context;
 use crate::exit::{ATTACHED, Exit, Failure, TABLE};
@@ -19,7 +21,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         Failure::io(format!("cannot write the manual to {}", args.dir.display()), &cause)
     };
     std::fs::create_dir_all(&args.dir).map_err(fail)?;
-    clap_mangen::generate_to(crate::args::command(), &args.dir).map_err(fail)?;
+    let (server, worker) = (taskq_server::config::Args::command(), taskq_worker::Args::command());
+    for program in [crate::args::command(), server, worker] {
+        clap_mangen::generate_to(program, &args.dir).map_err(fail)?;
+    }
     std::fs::write(args.dir.join("taskq-exit-codes.1"), exit_codes()).map_err(fail)?;
     context.say(&format!("manual pages are in {}", args.dir.display()));
     Ok(Exit::Ok)
