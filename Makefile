@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo executor pool handlers test check lint docs deny soak bench-peers binaries examples tools
+.PHONY: help demo executor pool handlers test check lint docs deny soak bench-peers binaries examples tools deb deb-test
 
 # Whole-system tests run what users run: the release binaries.
 export TASKQ_BIN_DIR := $(CURDIR)/target/release
@@ -43,6 +43,14 @@ soak: binaries examples ## the size tests at full scale: 1,000,000 tasks drained
 
 bench-peers: binaries ## taskq against xargs, Celery, PostgreSQL and others, in one run: docs/benchmarks/peers.md
 	@scripts/bench-peers
+
+deb: ## a Debian package with all programs, units, manual pages: target/debian (`make deb PROFILE=dist` to ship it)
+	cargo build --profile $(or $(PROFILE),release) --workspace --bins --locked
+	@scripts/deb $(PROFILE)
+
+deb-test: binaries ## install that package in a fresh Debian, boot it, run jobs through its services, remove it (root)
+	@scripts/deb
+	@deploy/debian/test
 
 binaries:
 	cargo build --release --workspace --bins --locked
