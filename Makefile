@@ -50,7 +50,7 @@ deb: ## a Debian package with all programs, units, manual pages: target/debian (
 
 deb-test: binaries ## install that package in a fresh Debian, boot it, run jobs through its services, remove it (root)
 	@scripts/deb
-	@deploy/debian/test
+	@deploy/debian/test/run
 
 binaries:
 	cargo build --release --workspace --bins --locked
