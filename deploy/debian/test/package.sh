@@ -33,9 +33,10 @@ is "apt installs it, and finds what it depends on" within apt-get -qy install /v
 version=$(dpkg-deb -f "$folder/taskq.deb" Version)
 for program in taskq taskq-server taskq-worker; do
     says "$program runs" "$program ${version%-*}" within "$program" --version
-    is "$program has a manual page" test -s "$root/usr/share/man/man1/$program.1.gz"
 done
-is "every command has a manual page" test -s "$root/usr/share/man/man1/taskq-submit.1.gz"
+for page in man1/taskq.1 man1/taskq-submit.1 man1/taskq-worker.1 man8/taskq-server.8 man8/taskq-worker.8; do
+    is "there is a manual page $page" test -s "$root/usr/share/man/$page.gz"
+done
 says "a job runs from end to end" hello within env HOME=/tmp taskq --local run -- sh -c 'echo hello'
 is "completions of bash can be read" within bash -n /usr/share/bash-completion/completions/taskq
 says "and complete" submit within bash -c '. /usr/share/bash-completion/completions/taskq
