@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo executor pool handlers test check lint docs deny soak bench-peers binaries examples tools deb deb-test
+.PHONY: help demo executor pool handlers test check lint docs deny soak bench-peers binaries examples tools
 
 # Whole-system tests run what users run: the release binaries.
 export TASKQ_BIN_DIR := $(CURDIR)/target/release
@@ -38,12 +38,7 @@ docs: ## build the API documentation, warnings are errors
 deny: ## licences, banned crates and sources; advisories where their database is at hand
 	@scripts/deny
 
-soak: binaries examples ## the size tests at full scale: 1,000,000 tasks drained, 3,000,000 jobs through retention
-	TASKQ_SOAK=full cargo test -p taskq-tests --locked --test size -- --nocapture
-
-bench-peers: binaries ## taskq against xargs, Celery, PostgreSQL and others, in one run: docs/benchmarks/peers.md
-	@scripts/bench-peers
-
+.PHONY: deb deb-test
 deb: ## a Debian package with all programs, units, manual pages: target/debian (`make deb PROFILE=dist` to ship it)
 	cargo build --profile $(or $(PROFILE),release) --workspace --bins --locked
 	@scripts/deb $(PROFILE)
@@ -51,6 +46,12 @@ deb: ## a Debian package with all programs, units, manual pages: target/debian (
 deb-test: binaries ## install that package in a fresh Debian, boot it, run jobs through its services, remove it (root)
 	@scripts/deb
 	@deploy/debian/test/run
+
+soak: binaries examples ## the size tests at full scale: 1,000,000 tasks drained, 3,000,000 jobs through retention
+	TASKQ_SOAK=full cargo test -p taskq-tests --locked --test size -- --nocapture
+
+bench-peers: binaries ## taskq against xargs, Celery, PostgreSQL and others, in one run: docs/benchmarks/peers.md
+	@scripts/bench-peers
 
 binaries:
 	cargo build --release --workspace --bins --locked
