@@ -38,6 +38,15 @@ docs: ## build the API documentation, warnings are errors
 deny: ## licences, banned crates and sources; advisories where their database is at hand
 	@scripts/deny
 
+.PHONY: deb deb-test
+deb: ## a Debian package with all programs, units, manual pages: target/debian (`make deb PROFILE=dist` to ship it)
+	cargo build --profile $(or $(PROFILE),release) --workspace --bins --locked
+	@scripts/deb $(PROFILE)
+
+deb-test: binaries ## install that package in a fresh Debian, boot it, run jobs through its services, remove it (root)
+	@scripts/deb
+	@deploy/debian/test/run
+
 soak: binaries examples ## the size tests at full scale: 1,000,000 tasks drained, 3,000,000 jobs through retention
 	TASKQ_SOAK=full cargo test -p taskq-tests --locked --test size -- --nocapture
 

@@ -223,9 +223,14 @@ fn the_manual_has_a_page_per_command_and_the_exit_codes() {
     let dir = home.path().join("man/man1");
     let said = common::said(&mut common::taskq(home.path(), &["man", dir.to_str().expect("UTF-8")]));
     assert_eq!(said.code, 0, "{}", said.stderr);
-    for page in ["taskq.1", "taskq-submit.1", "taskq-queue-purge.1", "taskq-exit-codes.1"] {
+    for page in ["taskq.1", "taskq-submit.1", "taskq-queue-purge.1", "taskq-exit-codes.1", "taskq-server.8"] {
         let text = std::fs::read_to_string(dir.join(page)).unwrap_or_default();
         assert!(text.contains(".TH"), "{page} is missing or empty");
+    }
+    // A command and a daemon, each with a page of its own.
+    for (page, says) in [("taskq-worker.1", "List workers"), ("taskq-worker.8", "Takes tasks")] {
+        let text = std::fs::read_to_string(dir.join(page)).expect("written");
+        assert!(text.contains(says), "{page}: {text}");
     }
     let codes = std::fs::read_to_string(dir.join("taskq-exit-codes.1")).expect("written");
     assert!(codes.contains(".B 125") && codes.contains(".B 69"), "{codes}");

@@ -1,13 +1,16 @@
-//! `taskq man`: the manual, made of the same texts as `--help`.
+//! `taskq man`: the manual of all three programs, made of the same texts as `--help`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory as _;
 
 use crate::context::Context;
 use crate::exit::{ATTACHED, Exit, Failure, TABLE};
 
 /// Write the manual pages into a directory
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  taskq man ~/.local/share/man/man1    (then: man taskq-submit)")]
+#[command(after_help = "Examples:\n  taskq man ~/.local/share/man/man1    (then: man taskq-submit)\n\n\
+    The pages that end in .8, of taskq-server and taskq-worker, belong into man8 beside it.")]
 pub(crate) struct Args {
     /// Where to; it is created if it does not exist
     #[arg(value_name = "DIR")]
@@ -20,9 +23,21 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     std::fs::create_dir_all(&args.dir).map_err(fail)?;
     clap_mangen::generate_to(crate::args::command(), &args.dir).map_err(fail)?;
+    for mut daemon in [taskq_server::config::Args::command(), taskq_worker::Args::command()] {
+        daemon.build();
+        daemon_pages(&daemon, &args.dir).map_err(fail)?;
+    }
     std::fs::write(args.dir.join("taskq-exit-codes.1"), exit_codes()).map_err(fail)?;
     context.say(&format!("manual pages are in {}", args.dir.display()));
     Ok(Exit::Ok)
+}
+
+/// Of a daemon and its commands: in section 8, for `taskq-worker(1)` is the command `taskq worker`.
+fn daemon_pages(command: &clap::Command, dir: &Path) -> std::io::Result<()> {
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        daemon_pages(command, dir)?;
+    }
+    clap_mangen::Man::new(command.clone()).section("8").generate_to(dir).map(drop)
 }
 
 /// A page of its own for the table: scripts depend on it.
