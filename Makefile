@@ -52,3 +52,4 @@ examples:
 
 tools:
 	@scripts/tools
+	@scripts/promtool

@@ -81,7 +81,10 @@ impl Exposition {
         for line in text.lines() {
             if let Some(typed) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = typed.split_once(' ').expect("a name and its type");
-                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} is introduced twice");
+                assert!(
+                    types.insert(name.to_owned(), kind.to_owned()).is_none(),
+                    "{name} is introduced twice"
+                );
             } else if !line.starts_with('#') {
                 let (series, value) = line.rsplit_once(' ').expect("a series and its value");
                 let value = value.parse().unwrap_or_else(|_| panic!("a number: {line}"));

@@ -144,7 +144,8 @@ fn other_paths_methods_and_protocols_are_told_what_there_is() {
     let address = address(&cluster);
     let healthy = get(&address, "/healthz", &[]);
     assert_eq!((healthy.status, healthy.body.as_str()), (200, "serving\n"), "{healthy:?}");
-    for path in ["/", "/metrics/", "/metrics/../metrics", "//metrics", "/taskq.v1.Jobs/Submit", "/%6detrics"] {
+    for path in ["/", "/metrics/", "/metrics/../metrics", "//metrics", "/taskq.v1.Jobs/Submit", "/%6detrics"]
+    {
         let page = get(&address, path, &[]);
         assert_eq!(page.status, 404, "{path}: {page:?}");
         assert!(page.body.contains("/metrics") && page.body.contains("taskq command"), "{page:?}");
@@ -200,7 +201,8 @@ fn a_connection_is_for_one_request() {
     assert!(page.head.contains("connection: close"), "{}", page.head);
     assert_eq!(page.body.matches("# TYPE taskq_epoch ").count(), 1, "pipelined requests are not answered");
     // A body that is announced is not waited for.
-    let body = send(&address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n");
+    let body =
+        send(&address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n");
     assert_eq!(body.status, 200, "{body:?}");
 }
 
