@@ -27,7 +27,7 @@ fn said<'a>(lines: &'a [Value], message: &str) -> &'a Value {
 #[test]
 fn daemons_log_objects_through_a_life() {
     let mut cluster = Setup::new().env("TASKQ_LOG_FORMAT", "json").flags(&["--lease", "1s"]).start();
-    cluster.worker_with(2, &["--on-lease-lost", "stop"]);
+    cluster.worker(2);
     let api = cluster.api();
     api.ended(api.submit_one(spec::array(spec::shell("echo out; echo err >&2; exit 1"), 5)));
     let address = cluster.access().address;

@@ -1,7 +1,7 @@
 //! The few pages for who speaks HTTP/1: `/metrics` for Prometheus, `/healthz` for who asks whether anybody is there.
 //!
 //! One request a connection, small heads, little time: a peer that dawdles, floods or repeats itself costs little, and
-//! nothing of what gRPC needs. Who may read the metrics is decided in [`may_read`].
+//! nothing of what gRPC needs. Who may read the metrics is decided in `may_read`.
 
 use std::{
     convert::Infallible,
