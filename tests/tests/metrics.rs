@@ -91,6 +91,23 @@ fn figures_are_what_was_run() {
 }
 
 #[test]
+fn a_worker_that_never_stops_reporting_says_how_it_is() {
+    let mut cluster = Cluster::start();
+    let address = address(&cluster);
+    cluster.worker(1);
+    let api = cluster.api();
+    api.ended(api.submit_one(spec::command(&["true"])));
+    // It has no occasion for a heartbeat from now on.
+    let loud = api.submit_one(spec::shell("while true; do echo line; sleep 0.1; done"));
+    api.running(loud);
+    wait::holds("it says what it has done", || {
+        let seen = Exposition::of(&address);
+        seen.values.get("taskq_worker_attempts_ended_total{worker=\"w0\"}") == Some(&1.0)
+    });
+    api.cancel(&[loud]).expect("cancel");
+}
+
+#[test]
 fn a_restart_counts_anew_and_a_lost_worker_is_counted() {
     let mut cluster = Setup::new().flags(&["--lease", "1s"]).start();
     let address = address(&cluster);
