@@ -67,3 +67,4 @@ examples:
 
 tools:
 	@scripts/tools
+	@scripts/promtool

@@ -26,7 +26,7 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
 
 fn jobs(state: &State) -> Result<(), String> {
     let (mut queued, mut running, mut backoff) = (0, 0, 0);
-    let mut per_queue: BTreeMap<_, (u64, u64, u64)> = BTreeMap::new();
+    let mut per_queue: BTreeMap<_, [u64; 4]> = BTreeMap::new();
     let mut picky = 0;
     for (id, job) in state.jobs.iter() {
         let counts = job.counts();
@@ -38,7 +38,9 @@ fn jobs(state: &State) -> Result<(), String> {
         backoff += u64::from(counts.backoff);
         let entry = state.policies.get(job.policy);
         let sums = per_queue.entry(entry.queue).or_default();
-        *sums = (sums.0 + 1, sums.1 + u64::from(counts.queued), sums.2 + u64::from(counts.running));
+        for (sum, more) in sums.iter_mut().zip([1, counts.queued, counts.running, counts.backoff]) {
+            *sum += u64::from(more);
+        }
         let Some(array) = &job.array else { continue };
         if let Some(what) = array.contradiction(job.total) {
             return Err(format!("job {id}: {what}"));
@@ -60,13 +62,18 @@ fn jobs(state: &State) -> Result<(), String> {
     if (queued, running, backoff) != (totals.queued, totals.running, totals.backoff) {
         return Err(format!("totals {totals:?} differ from the jobs' {queued}, {running}, {backoff}"));
     }
+    let ended = state.tally.attempts_ended;
+    let over = [ended.succeeded, ended.failed, ended.cancelled, ended.rejected, ended.lost, ended.returned];
+    if state.tally.attempts_started != over.iter().sum::<u64>() + running {
+        return Err(format!("{:?} do not add up with {running} running", state.tally));
+    }
     if picky != state.picky {
         return Err("the count of tasks that avoid a worker is wrong".to_owned());
     }
     for id in state.queues.iter() {
         let queue = state.queues.get(id);
         let sums = per_queue.get(&id).copied().unwrap_or_default();
-        if sums != (queue.jobs.len() as u64, queue.queued, queue.running) {
+        if sums != [queue.jobs.len() as u64, queue.queued, queue.running, queue.backoff] {
             return Err(format!("queue {} differs from its jobs", queue.name));
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     event::{Held, Progress, Stream},
     id::{Attempt, Epoch, JobId, Lease, Millis, Rank, RequestId, SessionId, TaskId, WallTime, WorkerId},
     job::{Counts, End, Key, Phase, Policy, Runtime},
+    overview::Overview,
 };
 
 /// The answer to one or many events.
@@ -271,6 +272,8 @@ pub enum Reply {
     Queues(Vec<QueueView>),
     /// Figures.
     Stats(Stats),
+    /// All figures.
+    Overview(Box<Overview>),
     /// A worker was buried; how many tasks it had.
     Buried(u32),
     /// The job is not live: the store knows whether it ended, was removed, or never was.

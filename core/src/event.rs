@@ -190,6 +190,13 @@ pub enum Question {
     Queues,
     /// Figures. Reply: `Stats`.
     Stats,
+    /// All figures, of at most so many queues and workers one by one. Reply: `Overview`.
+    Overview {
+        /// Queues.
+        queues: usize,
+        /// Workers.
+        workers: usize,
+    },
 }
 
 /// Who a worker says it is.

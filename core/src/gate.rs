@@ -27,6 +27,14 @@ enum Bucket {
     Ended(End),
 }
 
+/// Where a job comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Submitted,
+    /// It was there before this start: whoever counts what comes in has counted it.
+    Restored,
+}
+
 /// How tasks ended.
 pub(crate) struct Ending {
     pub(crate) end: End,
@@ -60,6 +68,7 @@ impl State {
         &mut self,
         id: JobId,
         policy: &Arc<Policy>,
+        origin: Origin,
         job: impl FnOnce(PolicyId) -> Job,
     ) -> Arc<Policy> {
         let policy_id = match self.policies.reuse(policy) {
@@ -76,8 +85,14 @@ impl State {
         let queue = self.queues.get_mut(self.policies.get(policy_id).queue);
         queue.jobs.insert(id, 0);
         queue.queued += u64::from(counts.queued);
+        queue.backoff += u64::from(counts.backoff);
         self.totals.queued += u64::from(counts.queued);
         self.totals.backoff += u64::from(counts.backoff);
+        if origin == Origin::Submitted {
+            queue.tally.submitted += u64::from(counts.total());
+            self.tally.tasks_submitted += u64::from(counts.total());
+            self.tally.jobs_submitted += 1;
+        }
         self.jobs.insert(id, job);
         self.policies.get(policy_id).policy.clone()
     }
@@ -93,6 +108,7 @@ impl State {
         let entry = self.queues.get_mut(queue);
         entry.jobs.remove(id);
         entry.queued -= u64::from(counts.queued);
+        entry.backoff -= u64::from(counts.backoff);
         self.totals.queued -= u64::from(counts.queued);
         self.totals.backoff -= u64::from(counts.backoff);
         if let Some(forgotten) = self.policies.release(job.policy) {
@@ -202,7 +218,6 @@ impl State {
         let array = self.array(job);
         let rank = Rank(u64::from(array.counts.ended() - many));
         array.end(&indices, ending.end);
-        self.totals.ended += u64::from(many);
         out.writes.push(Write::Ended {
             job,
             indices,
@@ -237,9 +252,8 @@ impl State {
     fn close(&mut self, now: Now, id: JobId, out: &mut Outcome) {
         let Some(job) = self.jobs.get(id) else { return };
         let counts = job.counts();
-        if counts.end().is_none() {
-            return;
-        }
+        let Some(end) = counts.end() else { return };
+        self.tally.jobs_ended.add(end, 1);
         let started = job.array.as_ref().and_then(|array| array.started);
         out.writes.push(Write::JobEnded { job: id, counts, started, wall: now.wall });
         let waiting: Vec<_> = self
@@ -373,7 +387,10 @@ impl State {
                 queue.running -= many;
                 self.totals.running -= many;
             }
-            Bucket::Backoff => self.totals.backoff -= many,
+            Bucket::Backoff => {
+                queue.backoff -= many;
+                self.totals.backoff -= many;
+            }
             Bucket::Ended(_) => unreachable!("an end is final"),
         }
         match to {
@@ -383,10 +400,18 @@ impl State {
             }
             Bucket::Running => {
                 queue.running += many;
+                queue.tally.started += many;
                 self.totals.running += many;
+                self.tally.attempts_started += many;
             }
-            Bucket::Backoff => self.totals.backoff += many,
-            Bucket::Ended(_) => {}
+            Bucket::Backoff => {
+                queue.backoff += many;
+                self.totals.backoff += many;
+            }
+            Bucket::Ended(end) => {
+                queue.tally.ended.add(end, many);
+                self.tally.tasks_ended.add(end, many);
+            }
         }
     }
 }

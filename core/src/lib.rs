@@ -17,6 +17,7 @@ mod step;
 
 mod array;
 mod line;
+pub mod overview;
 mod policy;
 mod queues;
 pub mod ready;
@@ -24,6 +25,7 @@ mod repeat;
 mod retry;
 mod slots;
 pub mod table;
+pub mod tally;
 mod worker;
 
 pub use restore::Restore;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{line::Line, ready::QueueId};
+use crate::{line::Line, ready::QueueId, tally::Ends};
 
 /// The known queues.
 #[derive(Debug, Default)]
@@ -23,6 +23,16 @@ pub(crate) struct Queue {
     pub(crate) jobs: Line,
     pub(crate) queued: u64,
     pub(crate) running: u64,
+    pub(crate) backoff: u64,
+    pub(crate) tally: Tally,
+}
+
+/// Tasks of one queue, counted while it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) submitted: u64,
+    pub(crate) started: u64,
+    pub(crate) ended: Ends,
 }
 
 impl Queues {
@@ -45,6 +55,8 @@ impl Queues {
             jobs: Line::default(),
             queued: 0,
             running: 0,
+            backoff: 0,
+            tally: Tally::default(),
         };
         self.entries.insert(id, queue);
         id
@@ -72,6 +84,11 @@ impl Queues {
         self.by_name.remove(&name);
         self.entries.remove(&id);
         true
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
     }
 
     /// In order of name.

@@ -14,6 +14,7 @@ use roaring::RoaringBitmap;
 use crate::{
     array::{Array, Element, Stage, Task},
     effect::{Outcome, Submitted, Write},
+    gate::Origin,
     id::{Attempt, Epoch, JobId, Millis, Now, TaskId, Timestamp, WallTime, WorkerId},
     job::{End, Policy},
     policy::Policies,
@@ -23,6 +24,7 @@ use crate::{
     state::{Config, Job, Recovery, State, Timer, Totals},
     step::recover,
     table::Table,
+    tally::Tally,
 };
 
 /// Gathers facts; then becomes a [`State`].
@@ -189,7 +191,7 @@ impl Restore {
         let Some(plain) = self.jobs.remove(id) else { return };
         let switches = self.switches.remove(&id);
         let array = self.array(state, id, plain.total, switches, now);
-        state.add_job(id, &plain.policy, |policy| Job {
+        state.add_job(id, &plain.policy, Origin::Restored, |policy| Job {
             policy,
             total: plain.total,
             submitted: plain.submitted,
@@ -273,6 +275,7 @@ fn empty(config: Config, last_job: JobId, memory: Memory, now: Timestamp) -> Sta
         doubtful: None,
         withheld: Vec::new(),
         totals: Totals::default(),
+        tally: Tally::default(),
         stirred: BTreeSet::new(),
         touched: BTreeSet::new(),
         picky: 0,

@@ -25,6 +25,7 @@ use crate::{
     restore::Restore,
     step,
     table::Table,
+    tally::Tally,
     worker::{Free, Worker},
 };
 
@@ -100,6 +101,7 @@ pub struct State {
     /// sign for the next start that it is.
     pub(crate) withheld: Vec<WorkerId>,
     pub(crate) totals: Totals,
+    pub(crate) tally: Tally,
     /// Workers that changed since the last dispatch.
     pub(crate) stirred: BTreeSet<WorkerId>,
     /// Classes that have something new to start since the last dispatch.
@@ -160,14 +162,12 @@ pub(crate) enum Timer {
     Forget(WorkerId),
 }
 
-/// Sums over all jobs, and counters since the start.
+/// Sums over all jobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) queued: u64,
     pub(crate) running: u64,
     pub(crate) backoff: u64,
-    pub(crate) ended: u64,
-    pub(crate) stale: u64,
 }
 
 impl Job {

@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, default_value_t = 20_000_000, value_name = "N")]
     pub max_jobs: u64,
 
-    /// How log lines look
+    /// How log lines look; JSON: one object a line, also for panics and the error that ends the program
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "TASKQ_LOG_FORMAT")]
     pub log_format: LogFormat,
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod coordinator;
 pub mod elements;
 pub mod listen;
+pub mod log;
 pub mod metrics;
 pub mod store;
 pub mod templates;
@@ -26,7 +27,7 @@ use tokio::{
 use crate::{
     access::{Access, Token},
     api::room::Promised,
-    api::{Context, Start},
+    api::{Context, Start, pages::Pages},
     clock::Clock,
     config::Config,
     coordinator::{Handle, commit, deliver, restore, retain, run, sessions::Sessions},
@@ -138,13 +139,14 @@ impl Coordinator {
             handle: handle.clone(),
             store: Arc::clone(&store),
             room: Promised::default(),
-            metrics,
+            metrics: Arc::clone(&metrics),
             start,
             stopping,
         };
         let retaining = tokio::spawn(retain::retain(clock, store, config.keep, handle.clone()));
         let (farewell, said) = oneshot::channel::<()>();
-        let incoming = api::accept::accept(listener);
+        let pages = Arc::new(Pages::new(context.clone(), access.token.clone()));
+        let incoming = api::accept::accept(listener, Arc::downgrade(&pages), metrics);
         let router = api::router(context, access.token);
         let mut serving = Box::pin(router.serve_with_incoming_shutdown(incoming, async {
             // Dropped or sent: both say stop.
@@ -171,7 +173,7 @@ impl Coordinator {
         stop.send_replace(true);
         handle.close();
         retaining.abort();
-        drop((serving, handle));
+        drop((serving, pages, handle));
         match stored {
             Some(failed) => failed?,
             None => match tokio::time::timeout(FAREWELL, committed).await {

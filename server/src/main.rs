@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            taskq_server::log::failed(args.log_format, &told(&error), code(&error));
             ExitCode::from(code(&error))
         }
     }
@@ -63,8 +63,9 @@ fn log(format: LogFormat) {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     match format {
         LogFormat::Text => lines.with_target(false).init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
     }
+    taskq_server::log::listen_to_panics(format);
 }
 
 /// What the system says of a port has been put into words; everything else is told with its causes.

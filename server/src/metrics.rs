@@ -1,45 +1,110 @@
-//! Figures of the shell: how often and how fast it commits.
+//! Figures for who watches a coordinator. This file counts what only the shell knows: commits, answers to submits, connections.
+//!
+//! `metric` is the list of all metrics, `scrape` gathers their values at one moment, `text` writes them down, `process`
+//! looks at this process. What the scheduler knows it counts itself (`taskq_core::tally`).
+
+pub(crate) mod metric;
+mod process;
+pub(crate) mod scrape;
+mod text;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-/// Buckets of the latency histogram: bucket i counts commits below 2^i microseconds.
-const BUCKETS: usize = 32;
+use taskq_core::tally::{BOUNDS_US, Histogram, bucket};
 
 /// Counters that any thread may read.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    latency: [AtomicU64; BUCKETS],
+    /// Batches made durable: written and synced.
+    pub commits: Timing,
+    /// Submits, from when a request is understood until its answer can be sent.
+    pub submits: Timing,
+    /// Open connections that speak gRPC.
+    pub grpc: Gauge,
+    /// Open connections that speak HTTP/1.
+    pub http: Gauge,
+    /// Connections closed at once, as there were too many.
+    pub turned_away: AtomicU64,
 }
 
 impl Metrics {
-    /// Counts one commit.
-    pub fn committed(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
-        self.latency[bucket.min(BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
-    }
-
     /// How many commits there were.
     #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.latency.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+    pub fn all_commits(&self) -> u64 {
+        self.commits.read().counts.iter().sum()
     }
 
-    /// Commits in microseconds that this share of them stayed below, to a factor of two; 0 without any.
+    /// Commits in microseconds that this share of them stayed below, to a factor of 2.5; 0 without any.
     #[must_use]
     pub fn commit_us(&self, share: f64) -> u64 {
-        let all = self.commits();
+        let counts = self.commits.read().counts;
+        let all: u64 = counts.iter().sum();
         let mut seen = 0;
-        for (bucket, count) in self.latency.iter().enumerate() {
-            seen += count.load(Ordering::Relaxed);
+        for (at, count) in counts.iter().enumerate() {
+            seen += count;
             if seen > 0 && seen as f64 >= all as f64 * share {
-                return 1 << bucket;
+                return BOUNDS_US.get(at).copied().unwrap_or(u64::MAX);
             }
         }
         0
+    }
+}
+
+/// A histogram that any thread may add to.
+#[derive(Debug, Default)]
+pub struct Timing {
+    counts: [AtomicU64; BOUNDS_US.len() + 1],
+    sum_us: AtomicU64,
+}
+
+impl Timing {
+    /// Counts one.
+    pub fn add(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.counts[bucket(micros)].fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// As it is now; what is added meanwhile may be there in part.
+    #[must_use]
+    pub fn read(&self) -> Histogram {
+        let counts = self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Histogram { counts, sum_us: self.sum_us.load(Ordering::Relaxed) }
+    }
+}
+
+/// How many there are of something.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicU64>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Gauge {
+    /// One more.
+    #[must_use]
+    pub fn count(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -48,14 +113,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_within_a_factor_of_two() {
+    fn quantiles_are_within_a_factor_of_two_and_a_half() {
         let metrics = Metrics::default();
         assert_eq!(metrics.commit_us(0.5), 0);
-        for micros in 1..=100 {
-            metrics.committed(Duration::from_micros(micros));
+        for micros in 101..=300 {
+            metrics.commits.add(Duration::from_micros(micros));
         }
-        assert_eq!(metrics.commits(), 100);
-        assert_eq!(metrics.commit_us(0.5), 64);
-        assert_eq!(metrics.commit_us(0.99), 128);
+        assert_eq!(metrics.all_commits(), 200);
+        assert_eq!(metrics.commit_us(0.5), 250);
+        assert_eq!(metrics.commit_us(0.99), 500);
+    }
+
+    #[test]
+    fn what_is_dropped_is_not_counted_any_more() {
+        let gauge = Gauge::default();
+        let (first, second) = (gauge.count(), gauge.count());
+        assert_eq!(gauge.read(), 2);
+        drop(first);
+        assert_eq!(gauge.read(), 1);
+        drop(second);
+        assert_eq!(gauge.read(), 0);
     }
 }

@@ -3,8 +3,8 @@
 //! Reading order: [`Cluster`] is what a test starts with; [`Taskq`] runs the command line against it; [`Api`] speaks
 //! gRPC where a test needs more than the command line says; [`wait`] is the only way in which a test waits.
 //! [`Ledger`] counts what tasks really did, [`notes`] makes the calls that write into it, [`procs`] looks at processes, [`Disk`] makes file systems to break,
-//! [`FakeWorker`] speaks the worker protocol without running anything, [`Proxy`] is a cable that can be pulled or go dead in silence,
-//! [`Hosts`] is a network of machines of their own.
+//! [`http`] speaks HTTP/1 and reads metrics, [`FakeWorker`] speaks the worker protocol without running anything, [`Proxy`] is a cable
+//! that can be pulled or go dead in silence, [`Hosts`] is a network of machines of their own.
 //!
 //! The harness knows the system only through its command lines, its files and its wire contract.
 
@@ -16,6 +16,7 @@ pub mod disk;
 pub mod fake_worker;
 pub mod h2raw;
 pub mod hosts;
+pub mod http;
 pub mod ledger;
 pub mod load;
 pub mod need;
@@ -33,6 +34,7 @@ pub use daemon::Daemon;
 pub use disk::Disk;
 pub use fake_worker::FakeWorker;
 pub use hosts::{Host, Hosts};
+pub use http::Exposition;
 pub use ledger::Ledger;
 pub use proxy::Proxy;
 pub use seed::Seed;

@@ -114,6 +114,7 @@ mod memory;
 mod outbox;
 mod output;
 mod panics;
+mod process;
 mod program;
 mod registry;
 mod runtime;

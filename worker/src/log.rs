@@ -8,6 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::config::LogFormat;
 use crate::context::Output;
 use crate::current::current;
+use crate::panics::words;
 
 /// For a subscriber of your own: `tracing_subscriber::fmt().with_writer(taskq_worker::log::Writer)`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +59,27 @@ pub fn start(format: LogFormat) {
     // The one error is that there is a log already.
     let _ = match format {
         LogFormat::Text => log.with_target(false).try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
+    if format == LogFormat::Json {
+        listen_to_panics();
+    }
+}
+
+/// Panics become lines of the log too; who reads text gets Rust's own words.
+fn listen_to_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let words = words(panic.payload());
+        tracing::error!(place, thread, "panicked: {words}");
+    }));
+}
+
+/// Why the program ends.
+pub(crate) fn failed(format: LogFormat, why: &anyhow::Error, exit_code: u8) {
+    match format {
+        LogFormat::Text => eprintln!("taskq-worker: {why:#}"),
+        LogFormat::Json => tracing::error!(exit_code, "{why:#}"),
+    }
 }

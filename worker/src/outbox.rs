@@ -112,6 +112,8 @@ pub(crate) struct Outbox {
     unsent_since: Option<Instant>,
     /// Attempts whose end is here.
     ended: FxHashSet<Key>,
+    /// Attempts that ran to their end, since the start.
+    all_ended: u64,
 }
 
 impl Outbox {
@@ -119,7 +121,13 @@ impl Outbox {
         if report.event.is_end() {
             self.ended.insert(report.key);
         }
+        self.all_ended += u64::from(matches!(report.event, Event::Ended(_)));
         self.unsent.push_back(report);
+    }
+
+    /// How many attempts ran to their end since the start.
+    pub(crate) fn all_ended(&self) -> u64 {
+        self.all_ended
     }
 
     /// When the next message is due, if there is anything to say: at once, unless others are about to join. To be asked

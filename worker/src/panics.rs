@@ -40,7 +40,8 @@ fn note(info: &PanicHookInfo<'_>, context: &Context) {
     PLACE.set(Some(place));
 }
 
-fn words(payload: &dyn Any) -> String {
+/// What was panicked with.
+pub(crate) fn words(payload: &dyn Any) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a value that is no text").to_owned()

@@ -200,11 +200,12 @@ impl Worker {
         }
         let matches = self.command().get_matches_from(words);
         let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        log::start(args.log_format);
+        let format = args.log_format;
+        log::start(format);
         match self.work(args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("taskq-worker: {error:#}");
+                log::failed(format, &error, exit_code(&error));
                 ExitCode::from(exit_code(&error))
             }
         }

@@ -46,6 +46,8 @@ use values::{Stored, Values};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a stopping worker waits for its last reports to be confirmed.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
+/// How often a worker says how it is, also while it reports.
+const FIGURES: Duration = Duration::from_secs(5);
 /// Events handled in one go.
 const EVENTS: usize = 256;
 
@@ -288,6 +290,8 @@ impl Loop {
         let mut events = Vec::with_capacity(EVENTS);
         let mut look = interval(memory::LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut figures = interval(FIGURES);
+        figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
         info!(
             name = self.config.name,
             slots = self.config.slots,
@@ -302,6 +306,7 @@ impl Loop {
             let is_due = self.must_tell || due.is_some_and(|due| due <= now);
             let later = due.filter(|_| !is_due);
             let Loop { link, .. } = self;
+            let is_welcome = matches!(link, Some(Link { heartbeat: Some(_), .. }));
             let (outgoing, heartbeat) = match link {
                 Some(Link { outgoing, heartbeat: Some(heartbeat), .. }) => {
                     (Some(&*outgoing), Some(heartbeat))
@@ -316,6 +321,7 @@ impl Loop {
                 () = at(later) => {}
                 () = tick(heartbeat) => self.beat(),
                 _ = look.tick() => self.shared.memory.look(),
+                _ = figures.tick(), if is_welcome => self.beat(),
                 () = at(self.give_back_at) => self.give_back(),
                 () = at(self.fence_at) => self.fence(),
                 () = at(self.leave_at) => break,

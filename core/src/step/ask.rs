@@ -8,9 +8,11 @@ use crate::{
     event::{Held, Question},
     id::{Attempt, JobId, Millis, Now, RequestId, WorkerId},
     job::Phase,
+    overview,
     ready::QueueId,
     state::{Job, State},
     step::explain,
+    worker::Worker,
 };
 
 /// Tasks named in a worker's view at most.
@@ -38,6 +40,9 @@ pub(crate) fn ask(state: &mut State, now: Now, request: RequestId, question: Que
         Question::Workers(name) => Reply::Workers(workers(state, now, name.as_deref())),
         Question::Queues => Reply::Queues(state.queues.iter().map(|id| queue_view(state, now, id)).collect()),
         Question::Stats => Reply::Stats(stats(state)),
+        Question::Overview { queues, workers } => {
+            Reply::Overview(Box::new(overview::overview(state, now, queues, workers)))
+        }
     };
     out.effects.push(Effect::Reply(request, reply));
 }
@@ -171,13 +176,16 @@ fn expected_view(id: WorkerId, name: Arc<str>) -> WorkerView {
     }
 }
 
-pub(crate) fn worker_view(state: &State, now: Now, id: WorkerId) -> Option<WorkerView> {
-    let worker = state.workers.get(&id)?;
-    let status = match (worker.session(), worker.draining) {
+pub(crate) fn status(worker: &Worker) -> WorkerStatus {
+    match (worker.session(), worker.draining) {
         (None, _) => WorkerStatus::Suspect,
         (Some(_), true) => WorkerStatus::Draining,
         (Some(_), false) => WorkerStatus::Online,
-    };
+    }
+}
+
+pub(crate) fn worker_view(state: &State, now: Now, id: WorkerId) -> Option<WorkerView> {
+    let worker = state.workers.get(&id)?;
     let small = |many: usize| u32::try_from(many).unwrap_or(u32::MAX);
     let tasks = worker.tasks().take(NAMED).filter_map(|task| {
         let attempt = state.jobs.get(task.job)?.array.as_ref()?.run(task.index)?.attempt;
@@ -196,7 +204,7 @@ pub(crate) fn worker_view(state: &State, now: Now, id: WorkerId) -> Option<Worke
         commands: worker.hello.commands,
         address: worker.hello.address.clone(),
         busy: worker.busy(),
-        status,
+        status: status(worker),
         running: small(worker.held() - worker.waiting()),
         waiting: small(worker.waiting()),
         silent: now.mono.since(worker.heard),
@@ -218,7 +226,7 @@ pub(crate) fn queue_view(state: &State, now: Now, id: QueueId) -> QueueView {
     }
 }
 
-fn stats(state: &State) -> Stats {
+pub(crate) fn stats(state: &State) -> Stats {
     let connected = state.workers.values().filter(|worker| worker.session().is_some());
     let (mut workers, mut slots) = (0, 0);
     for worker in connected {
@@ -232,8 +240,8 @@ fn stats(state: &State) -> Stats {
         backoff: state.totals.backoff,
         workers,
         slots,
-        ended: state.totals.ended,
-        stale: state.totals.stale,
+        ended: state.tally.tasks_ended.all(),
+        stale: state.tally.stale,
         recovering: state.recovery.is_some(),
         next_job: JobId(state.last_job.0 + 1),
         epoch: state.config.epoch,

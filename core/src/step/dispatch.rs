@@ -217,7 +217,7 @@ fn hand_out(
     units: &mut Units,
     out: &mut Outcome,
 ) -> u32 {
-    let mut given = 0;
+    let (mut given, mut firsts) = (0, 0);
     while given < many {
         let Some((task, attempt)) = next_attempt(state, job, out) else { break };
         let policy = state.jobs.get(job).map(|job| state.policies.get(job.policy).policy.clone());
@@ -226,6 +226,11 @@ fn hand_out(
         units.add(session, task, &run);
         state.enter_running(task, run);
         given += 1;
+        firsts += u64::from(attempt == Attempt(1));
+    }
+    if let Some(known) = state.jobs.get(job) {
+        let waited_ms = now.wall.0.saturating_sub(known.submitted.0);
+        state.tally.wait.add(waited_ms.saturating_mul(1_000), firsts);
     }
     let slots = u64::from(state.ready.shape(class).slots) * u64::from(given);
     let average_us = state.jobs.get(job).and_then(|job| state.policies.get(job.policy).average_us);

@@ -49,7 +49,16 @@ pub(crate) fn finished(state: &mut State, now: Now, lease: Lease, end: End, out:
     let (failures, losses) = (task.failures, task.losses);
     if matches!(end.verdict, Verdict::Succeeded | Verdict::Failed { .. }) {
         state.policies.observe(policy_id, end.wall_us);
+        state.tally.run.add(end.wall_us, 1);
     }
+    let ended = &mut state.tally.attempts_ended;
+    *match end.verdict {
+        Verdict::Succeeded => &mut ended.succeeded,
+        Verdict::Failed { .. } => &mut ended.failed,
+        Verdict::Cancelled => &mut ended.cancelled,
+        Verdict::Rejected => &mut ended.rejected,
+        Verdict::Lost => &mut ended.lost,
+    } += 1;
     let uncharged = |avoid| Next::Waits { failures, losses, delay: ELSEWHERE, avoid };
     let next = match end.verdict {
         Verdict::Succeeded => Next::Ends(job::End::Succeeded),
@@ -81,6 +90,8 @@ pub(crate) fn finished(state: &mut State, now: Now, lease: Lease, end: End, out:
             );
         }
         Next::Waits { failures, losses, delay, avoid } => {
+            let charged = matches!(end.verdict, Verdict::Failed { .. } | Verdict::Lost);
+            state.tally.retried += u64::from(charged);
             for LastOutput { stream, offset, data } in end.last_output {
                 let worker = worker.clone().unwrap_or_default();
                 out.writes.push(Write::Output { task: id, attempt, stream, offset, data, worker });
@@ -102,6 +113,7 @@ pub(crate) fn give_back(state: &mut State, now: Now, id: TaskId, out: &mut Outco
     let attempt = run.attempt;
     let worker = state.workers.get(&run.worker).map(|worker| worker.hello.name.clone());
     let detail = Bytes::new();
+    state.tally.attempts_ended.returned += 1;
     if cancelling {
         let ending = Ending { end: job::End::Cancelled, attempt, detail, blob: None, worker };
         state.end(now, id.job, RoaringBitmap::from([id.index]), ending, out);

@@ -32,6 +32,7 @@ pub(crate) fn lose(state: &mut State, now: Now, id: WorkerId, fate: Fate, out: &
         lose_task(state, now, task, executes, out);
         state.conclude(now, task.job, out);
     }
+    state.tally.workers_lost += 1;
     remove(state, now, id, fate, out);
     u32::try_from(tasks.len()).unwrap_or(u32::MAX)
 }
@@ -88,6 +89,8 @@ pub(crate) fn lose_task(state: &mut State, now: Now, id: TaskId, executes: bool,
     let (attempt, worker) = (run.attempt, run.worker);
     let worker = state.workers.get(&worker).map(|worker| worker.hello.name.clone());
     let losses = losses + u32::from(charged);
+    let ended = &mut state.tally.attempts_ended;
+    *if charged { &mut ended.lost } else { &mut ended.returned } += 1;
     let detail = if charged && !cancelling { told } else { Bytes::new() };
     let end = if cancelling {
         Some(End::Cancelled)
@@ -102,6 +105,7 @@ pub(crate) fn lose_task(state: &mut State, now: Now, id: TaskId, executes: bool,
             state.end(now, id.job, RoaringBitmap::from([id.index]), ending, out);
         }
         None => {
+            state.tally.retried += u64::from(charged);
             let ebb = Ebb { attempt, failures, losses, delay: Millis(0), detail, worker, avoid };
             state.ebb(now, id, ebb, out);
         }
@@ -124,6 +128,8 @@ pub(crate) fn dismiss(state: &mut State, now: Now, id: WorkerId, out: &mut Outco
     let was_lost = recall(state, id).is_some();
     let was_expected = recover::give_up(state, id);
     if was_lost || was_expected {
+        // Who was declared lost was counted then.
+        state.tally.workers_lost += u64::from(was_expected);
         state.bury_incarnation(id);
         recover::gone(state, id, out);
     } else if !state.buried.contains(&id) {

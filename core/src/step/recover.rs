@@ -50,6 +50,7 @@ pub(crate) fn recovered(state: &mut State, now: Now, out: &mut Outcome) {
     if recovery.missing || !recovery.expected.is_empty() {
         state.doubtful = Some(recovery.last_job);
     }
+    state.tally.workers_lost += recovery.expected.len() as u64;
     for (id, name) in recovery.expected {
         lost::remember(state, now, id, name, false);
     }

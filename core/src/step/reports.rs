@@ -41,7 +41,7 @@ pub(crate) fn reports(
         if known || (!is_end && ended.contains(&report.lease)) {
             continue;
         }
-        state.totals.stale += 1;
+        state.tally.stale += 1;
         if !is_end && abandoned.insert(report.lease) {
             out.effects.push(Effect::Abandon(session, report.lease));
         }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     array::Array,
     effect::{Effect, Outcome, Rejection, Reply, Submitted, Write},
+    gate::Origin,
     id::{JobId, Now, RequestId},
     job::NewJob,
     state::{Job, State},
@@ -120,8 +121,8 @@ fn add(
         unfolded.rerun_of = new.rerun_of;
         array = Some(Box::new(unfolded));
     }
-    let shared =
-        state.add_job(id, &policy, |policy| Job { policy, total: new.total, submitted: now.wall, array });
+    let job = |policy| Job { policy, total: new.total, submitted: now.wall, array };
+    let shared = state.add_job(id, &policy, Origin::Submitted, job);
     if let Some(key) = &new.key {
         state.memory.keep_key(id, key);
     }

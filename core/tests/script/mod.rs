@@ -1,5 +1,7 @@
 //! The language of the scenarios: a command becomes an event, an outcome becomes lines.
 
+mod figures;
+
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
@@ -115,6 +117,9 @@ impl Script {
             "job" => ask(Question::Job(job)),
             "explain" => ask(Question::Explain(job, words.get("task"))),
             "stats" => ask(Question::Stats),
+            "overview" => {
+                ask(Question::Overview { queues: words.or("queues", 9), workers: words.or("workers", 9) })
+            }
             "workers" => ask(Question::Workers(None)),
             "hello" => self.hello(&worker, words),
             "cut" => Event::Disconnected { session: self.workers[&worker].0 },
@@ -460,6 +465,7 @@ fn reply_line(reply: &Reply) -> String {
             "reply: queued {} running {} backoff {} ended {} stale {}",
             stats.queued, stats.running, stats.backoff, stats.ended, stats.stale
         ),
+        Reply::Overview(overview) => figures::figures(overview),
         Reply::Workers(workers) => {
             let busy = |many: u32| if many > 0 { format!(" busy {many}") } else { String::new() };
             let worker = |w: &WorkerView| format!("{} {:?}{}", w.name, w.status, busy(w.busy));

@@ -33,7 +33,7 @@ impl Admin for Context {
             slots: stats.slots,
             tasks_ended: stats.ended,
             stale_reports: stats.stale,
-            commits: self.metrics.commits(),
+            commits: self.metrics.all_commits(),
             commit_p50_us: self.metrics.commit_us(0.5),
             commit_p99_us: self.metrics.commit_us(0.99),
             disk_bytes: usage.disk_bytes,

@@ -9,10 +9,14 @@ use taskq_core::{
     event::{Act, Event, Question, QueueAct},
     id::{JobId, Millis, RequestId, WorkerId},
     job::{NewJob, Phase},
+    overview::Overview,
 };
 
 use super::{Context, broken, status::Failure};
-use crate::coordinator::pending::Held;
+use crate::{
+    coordinator::pending::Held,
+    metrics::metric::{QUEUES, WORKERS},
+};
 
 /// A request with a typed answer.
 pub(super) trait Ask {
@@ -55,6 +59,12 @@ impl Context {
             Reply::Rejected(why) => Err(why.into()),
             reply => A::answer(reply).ok_or_else(|| broken("a request was answered by something else")),
         }
+    }
+
+    /// The same, ahead of clients that wait: who watches wants to see most of all when there are many.
+    pub(super) async fn ask_ahead<A: Ask>(&self, what: A) -> Result<A::Answer, Failure> {
+        let reply = self.handle.ask_ahead(|request| what.event(request)).await?;
+        A::answer(reply).ok_or_else(|| broken("a request was answered by something else"))
     }
 }
 
@@ -259,6 +269,19 @@ impl Ask for Figures {
     }
     fn answer(reply: Reply) -> Option<Self::Answer> {
         if let Reply::Stats(stats) = reply { Some(stats) } else { None }
+    }
+}
+
+/// All figures.
+pub(super) struct Everything;
+
+impl Ask for Everything {
+    type Answer = Box<Overview>;
+    fn event(self, request: RequestId) -> Event {
+        Event::Ask { request, question: Question::Overview { queues: QUEUES, workers: WORKERS } }
+    }
+    fn answer(reply: Reply) -> Option<Self::Answer> {
+        if let Reply::Overview(overview) = reply { Some(overview) } else { None }
     }
 }
 

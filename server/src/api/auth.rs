@@ -1,5 +1,6 @@
 //! The token check, before a body is read.
 
+use hyper::HeaderMap;
 use tonic::{Request, Status, service::Interceptor};
 
 use crate::access::Token;
@@ -17,17 +18,35 @@ impl Auth {
     }
 }
 
+/// What a request offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offered {
+    /// The token, once.
+    Right,
+    /// Something else.
+    Wrong,
+    /// Nothing.
+    Nothing,
+}
+
+/// Looks at `authorization`.
+pub(super) fn offered(headers: &HeaderMap, token: &Token) -> Offered {
+    let mut offered = headers.get_all("authorization").iter();
+    let (Some(first), second) = (offered.next(), offered.next()) else { return Offered::Nothing };
+    match (first.as_bytes().strip_prefix(b"Bearer "), second) {
+        (Some(bytes), None) if token.matches(bytes) => Offered::Right,
+        _ => Offered::Wrong,
+    }
+}
+
 impl Interceptor for Auth {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let mut offered = request.metadata().get_all("authorization").iter();
-        let (first, second) = (offered.next(), offered.next());
-        let token = first.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        match (token, second) {
-            (Some(token), None) if self.token.matches(token) => Ok(request),
-            (None, None) if first.is_none() => Err(Status::unauthenticated(
+        match offered(request.metadata().as_ref(), &self.token) {
+            Offered::Right => Ok(request),
+            Offered::Nothing => Err(Status::unauthenticated(
                 "no token; give --access FILE (the coordinator's access.toml), or TASKQ_TOKEN_FILE",
             )),
-            _ => Err(Status::unauthenticated(
+            Offered::Wrong => Err(Status::unauthenticated(
                 "wrong token; take the one in the coordinator's access.toml (--access FILE or TASKQ_TOKEN_FILE)",
             )),
         }

@@ -1,6 +1,6 @@
 //! gRPC in front of the coordinator. A method parses, asks, and replies; what is read comes from the store.
 //!
-//! `accept` takes connections, `auth` checks tokens, `jobs` `workers` `admin` are the services, `submit` `read`
+//! `accept` takes connections, `auth` checks tokens, `pages` are for HTTP/1, `jobs` `workers` `admin` are the services, `submit` `read`
 //! `stream` `ends` `download` `act` do what `jobs` offers, `convert` and `status` translate.
 
 pub mod accept;
@@ -12,6 +12,7 @@ pub mod convert;
 mod download;
 mod ends;
 mod jobs;
+pub mod pages;
 mod read;
 pub mod room;
 pub mod status;

@@ -1,6 +1,6 @@
 //! Submitting: one request, or many on a stream; and uploads.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -42,7 +42,12 @@ impl Context {
     /// Has jobs stored that there is room for. The room is theirs until they are on disk or the coordinator
     /// stops, whether or not the caller still waits.
     pub(super) async fn keep(&self, room: Reserved, jobs: Submit) -> Result<(Vec<JobId>, bool), Failure> {
-        self.ask_holding(Some(Box::new(room)), jobs).await
+        let begun = Instant::now();
+        let kept = self.ask_holding(Some(Box::new(room)), jobs).await;
+        if kept.is_ok() {
+            self.metrics.submits.add(begun.elapsed());
+        }
+        kept
     }
 
     /// Answers each request of a stream in order, with up to `IN_FLIGHT` of them under way.

@@ -158,7 +158,12 @@ async fn heard(
             has_values(context, &reports).await?;
             Event::Reports { session, seq, reports }
         }
-        Some(Body::Heartbeat(beat)) => Event::Heartbeat { session, seq, draining: beat.draining },
+        Some(Body::Heartbeat(beat)) => {
+            if let Some(process) = beat.process {
+                context.handle.sessions.note_process(session, report::process(&process));
+            }
+            Event::Heartbeat { session, seq, draining: beat.draining }
+        }
         Some(Body::Goodbye(_)) => Event::Goodbye { session, seq },
         Some(Body::Hello(_)) => return Err(Invalid::new("body", "Hello is said once").into()),
         None => return Err(Invalid::new("body", "is missing").into()),

@@ -105,7 +105,7 @@ fn commit(
         let begun = Instant::now();
         if writes > 0 {
             store.commit(&batch.writes)?;
-            metrics.committed(begun.elapsed());
+            metrics.commits.add(begun.elapsed());
         }
         if (1..SMALL).contains(&writes) {
             let patience = (PATIENCE * begun.elapsed()).min(PATIENCE_MOST);

@@ -110,6 +110,19 @@ impl Handle {
         reply.await.map_err(|_| Unanswered::Stopping)
     }
 
+    /// The same, ahead of clients that wait, for who watches: also when [`Handle::ask`] is `Busy`.
+    ///
+    /// # Errors
+    /// `Stopping` if the loop has ended.
+    pub async fn ask_ahead(&self, event: impl FnOnce(RequestId) -> Event) -> Result<Reply, Unanswered> {
+        let (id, reply) = self.pending.open(None);
+        if let Err(ended) = self.tell(event(id)).await {
+            self.pending.forget(id);
+            return Err(ended);
+        }
+        reply.await.map_err(|_| Unanswered::Stopping)
+    }
+
     /// Hangs up on workers, and tells all who wait for a reply that there will be none.
     pub fn close(&self) {
         self.sessions.close_all();

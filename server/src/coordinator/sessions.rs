@@ -15,6 +15,8 @@ use taskq_core::{
 use taskq_proto::v1 as pb;
 use tokio::sync::mpsc;
 
+use crate::metrics::scrape::WorkerProcess;
+
 /// Messages that may wait for a worker that does not read. The window bounds what is assigned; the rest is room for
 /// confirmations. Beyond it the session is closed, and the worker comes back with what it holds.
 const OUTBOX: usize = 16_384;
@@ -44,6 +46,8 @@ struct Session {
     out: mpsc::Sender<Outbound>,
     sent: HashSet<JobId>,
     order: VecDeque<JobId>,
+    /// The latest that the worker has said of its own process.
+    process: Option<WorkerProcess>,
 }
 
 impl Sessions {
@@ -51,7 +55,7 @@ impl Sessions {
     pub fn open(&self) -> (SessionId, mpsc::Receiver<Outbound>) {
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
         let (out, receiver) = mpsc::channel(OUTBOX);
-        let session = Session { out, sent: HashSet::new(), order: VecDeque::new() };
+        let session = Session { out, sent: HashSet::new(), order: VecDeque::new(), process: None };
         self.lock().insert(id, session);
         (id, receiver)
     }
@@ -73,6 +77,18 @@ impl Sessions {
         if let Some(Err(_)) = sent {
             open.remove(&id);
         }
+    }
+
+    /// Notes what a worker says of its own process.
+    pub fn note_process(&self, id: SessionId, process: WorkerProcess) {
+        if let Some(session) = self.lock().get_mut(&id) {
+            session.process = Some(process);
+        }
+    }
+
+    /// What workers have said of their own processes.
+    pub fn processes(&self) -> HashMap<SessionId, WorkerProcess> {
+        self.lock().iter().filter_map(|(id, session)| Some((*id, session.process?))).collect()
     }
 
     /// Notes that a session needs a job's template. `None`: it has it. Otherwise it must be sent, together with the

@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 
 use crate::attempt::{Epoch, Job, JobId, Key, Task};
 use crate::outbox::{Report, Seq};
+use crate::process::Process;
 use crate::registry::Kind;
 use crate::slots::Busy;
 pub(crate) use blobs::Blobs;
@@ -129,8 +130,10 @@ impl Outgoing {
     }
 
     /// False if there was no room: what is on its way says as well that the worker lives, but not that it drains.
-    pub(crate) fn heartbeat(&mut self, draining: bool) -> bool {
-        self.send(pb::worker_message::Body::Heartbeat(pb::Heartbeat { draining }))
+    pub(crate) fn heartbeat(&mut self, draining: bool, process: Process) -> bool {
+        let Process { cpu_us, resident_bytes, attempts_ended } = process;
+        let process = Some(pb::Process { cpu_us, resident_bytes, attempts_ended });
+        self.send(pb::worker_message::Body::Heartbeat(pb::Heartbeat { draining, process }))
     }
 
     pub(crate) fn goodbye(&mut self) {

@@ -10,6 +10,7 @@ use super::{Drainer, Loop, PATIENCE, Phase, Running};
 use crate::attempt::{Key, Outcome, Task};
 use crate::clock;
 use crate::outbox::{Event, Report};
+use crate::process::Process;
 use crate::runtime::{News as Told, Stop};
 
 impl Loop {
@@ -124,7 +125,8 @@ impl Loop {
         if let Some(link) = &mut self.link {
             link.sending();
             link.outgoing.busy = self.slots.busy();
-            let told = link.outgoing.heartbeat(self.phase > Phase::Working);
+            let process = Process::look(self.outbox.all_ended());
+            let told = link.outgoing.heartbeat(self.phase > Phase::Working, process);
             self.must_tell &= !told;
         }
     }

@@ -20,7 +20,7 @@ use super::{
     call,
     submit::{check_labels, name, texts},
 };
-use crate::api::status::Invalid;
+use crate::{api::status::Invalid, metrics::scrape::WorkerProcess};
 
 /// What a call says of itself, or of its failure.
 const NOTE_BYTES: usize = 1 << 10;
@@ -119,6 +119,12 @@ fn functions(offered: &[pb::Function]) -> Result<BTreeMap<Arc<str>, Runtime>, In
         }
     }
     Ok(functions)
+}
+
+/// What a worker says of its own process.
+pub fn process(process: &pb::Process) -> WorkerProcess {
+    let pb::Process { cpu_us, resident_bytes, attempts_ended } = *process;
+    WorkerProcess { cpu_us, resident_bytes, attempts_ended }
 }
 
 /// A worker's reports, in order.
