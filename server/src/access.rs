@@ -122,8 +122,15 @@ pub fn ensure(dir: &Path, addr: SocketAddr) -> Result<Access, Error> {
 /// # Errors
 /// If the file is there and cannot be read.
 pub fn addr_in(dir: &Path) -> Result<Option<String>, Error> {
-    let path = dir.join(FILE);
-    match fs::read_to_string(&path) {
+    addr_of(&dir.join(FILE))
+}
+
+/// The address in this access file; `None` if there is none.
+///
+/// # Errors
+/// If the file is there and cannot be read.
+pub fn addr_of(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
         Ok(text) => {
             let addr = text.lines().find_map(|line| line.strip_prefix("addr = \"")?.strip_suffix('"'));
             Ok(addr.map(str::to_owned))
@@ -131,7 +138,7 @@ pub fn addr_in(dir: &Path) -> Result<Option<String>, Error> {
         Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(None)
         }
-        Err(cause) => Err(Error::Io { act: "read", path, cause }),
+        Err(cause) => Err(Error::Io { act: "read", path: path.into(), cause }),
     }
 }
 

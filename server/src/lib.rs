@@ -7,8 +7,10 @@
 pub mod access;
 pub mod api;
 pub mod clock;
+pub mod cmd;
 pub mod config;
 pub mod coordinator;
+pub mod dial;
 pub mod elements;
 pub mod listen;
 pub mod metrics;
