@@ -27,6 +27,12 @@ impl Token {
         Token(format!("tq_{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
     }
 
+    /// One that was made before, as a backup keeps it.
+    #[must_use]
+    pub fn kept(secret: String) -> Token {
+        Token(secret)
+    }
+
     /// Takes as long for a wrong token as for the right one.
     #[must_use]
     pub fn matches(&self, offered: &[u8]) -> bool {
@@ -94,6 +100,12 @@ pub enum Error {
         /// The address in it.
         addr: String,
     },
+    /// There is no address in it.
+    #[error("{path} has no line `addr = \"HOST:PORT\"`")]
+    NoAddress {
+        /// Which file.
+        path: PathBuf,
+    },
     /// There is no token in it.
     #[error("{path} has no line `token = \"...\"`; remove the file to get a new one at the next start")]
     NoToken {
@@ -140,6 +152,37 @@ pub fn addr_of(path: &Path) -> Result<Option<String>, Error> {
         }
         Err(cause) => Err(Error::Io { act: "read", path: path.into(), cause }),
     }
+}
+
+/// The token in the directory's file; `None` if there is no file.
+///
+/// # Errors
+/// If the file cannot be read, is open to others, or holds no token.
+pub fn token_in(dir: &Path) -> Result<Option<Token>, Error> {
+    read_token(&dir.join(FILE))
+}
+
+/// The address and the token in an access file; `None` if there is no file.
+///
+/// # Errors
+/// If the file cannot be read, is open to others, or lacks one of them.
+pub fn way(path: &Path) -> Result<Option<(String, Token)>, Error> {
+    match (addr_of(path)?, read_token(path)?) {
+        (Some(addr), Some(token)) => Ok(Some((addr, token))),
+        (None, Some(_)) => Err(Error::NoAddress { path: path.into() }),
+        (_, None) => Ok(None),
+    }
+}
+
+/// Puts a file with this token into a directory that has none yet. The address in it is the usual one, until a start
+/// writes down its own.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn found(dir: &Path, token: Token) -> Result<(), Error> {
+    let path = dir.join(FILE);
+    let addr = SocketAddr::from(([127, 0, 0, 1], 7733));
+    write(&path, &Access { addr, token }).map_err(|cause| Error::Io { act: "write", path, cause })
 }
 
 /// Refuses a directory whose file came from elsewhere: it has no store, or an address of another machine although

@@ -14,8 +14,8 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:7733";
 ///
 /// Without a command it serves, until it is told to stop.
 ///
-/// Exit codes: 0 stopped or done, 2 usage, 69 cannot listen or nobody serves, 74 the disk failed, 75 the data directory is
-/// in use, 78 wrong configuration or corrupt store.
+/// Exit codes: 0 stopped or done, 2 usage, 69 cannot listen or nobody serves, 73 something is there already, 74 the disk
+/// failed, 75 the data directory is in use, 77 wrong token, 78 wrong configuration, corrupt store or damaged backup.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "taskq-server", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {

@@ -2,9 +2,12 @@
 
 use std::{error::Error as _, io, time::Duration};
 
+use sha2::{Digest as _, Sha256};
+use taskq_proto::v1::{self as pb, admin_client::AdminClient};
 use tokio::time::timeout;
 use tonic::{
-    Code, Status,
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{
@@ -13,6 +16,12 @@ use tonic_health::pb::{
 
 /// Where a coordinator listens if nobody says a port.
 const PORT: u16 = 7733;
+
+/// A coordinator that does not take a connection within this time is not there.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A connection over which nothing comes is given up after these.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a coordinator did not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +59,37 @@ pub enum Error {
         /// Where.
         addr: String,
     },
+    /// It refuses.
+    #[error("the coordinator at {addr} says: {why}")]
+    Refused {
+        /// Where.
+        addr: String,
+        /// What it says.
+        why: String,
+        /// The token is not its own.
+        denied: bool,
+        /// Its store is damaged.
+        damaged: bool,
+    },
+    /// It ended, or the connection did.
+    #[error(
+        "the coordinator at {addr} was lost in the middle of it ({why}); nothing is kept of what had come; try again"
+    )]
+    Lost {
+        /// Where.
+        addr: String,
+        /// How that was noticed.
+        why: String,
+    },
+    /// What came is not what was sent.
+    #[error("what came from the coordinator at {addr} is not what it sent; try again")]
+    Garbled {
+        /// Where.
+        addr: String,
+    },
+    /// What came could not be kept.
+    #[error("cannot write the backup")]
+    Write(#[source] io::Error),
     /// Somebody else, or a connection that ended in between.
     #[error("{addr} does not answer as a coordinator does ({why}); is it one, and has it just stopped?")]
     Strange {
@@ -77,6 +117,61 @@ pub async fn health(addr: &str, patience: Duration) -> Result<(), Error> {
         Ok(Err(status)) => Err(Error::Strange { addr, why: said(&status) }),
         Ok(Ok(reply)) if reply.get_ref().status() == ServingStatus::Serving => Ok(()),
         Ok(Ok(_)) => Err(Error::NotServing { addr }),
+    }
+}
+
+/// Fetches a backup and writes it to `out`.
+///
+/// # Errors
+/// Unless all of it came, and is what was sent. What is in `out` then is of no use.
+pub async fn backup(
+    addr: &str,
+    token: &str,
+    out: &mut dyn io::Write,
+    progress: &mut dyn FnMut(u64),
+) -> Result<pb::BackupSummary, Error> {
+    let endpoint = endpoint(addr)?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(PROBE_EVERY)
+        .keep_alive_timeout(PROBE_TIMEOUT)
+        .initial_stream_window_size(2 << 20);
+    let mut client = AdminClient::new(connect(addr, &endpoint).await?);
+    let mut request = Request::new(pb::BackupRequest {});
+    let bearer: MetadataValue<Ascii> = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| Error::Strange { addr: addr.to_owned(), why: "the token cannot be sent".to_owned() })?;
+    request.metadata_mut().insert("authorization", bearer);
+    let mut stream = client.backup(request).await.map_err(|status| refused(addr, &status))?.into_inner();
+    let (mut bytes, mut hash) = (0, Sha256::new());
+    loop {
+        let chunk = stream.message().await.map_err(|status| refused(addr, &status))?;
+        let chunk = chunk.ok_or_else(|| lost(addr, "its answer ended early"))?;
+        if let Some(summary) = chunk.summary {
+            let whole = summary.bytes == bytes && summary.sha256 == hash.finalize().as_slice();
+            return if whole { Ok(summary) } else { Err(Error::Garbled { addr: addr.to_owned() }) };
+        }
+        hash.update(&chunk.data);
+        bytes += chunk.data.len() as u64;
+        out.write_all(&chunk.data).map_err(Error::Write)?;
+        progress(bytes);
+    }
+}
+
+fn lost(addr: &str, why: &str) -> Error {
+    Error::Lost { addr: addr.to_owned(), why: why.to_owned() }
+}
+
+fn refused(addr: &str, status: &Status) -> Error {
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
+            lost(addr, &said(status))
+        }
+        code => Error::Refused {
+            addr: addr.to_owned(),
+            why: said(status),
+            denied: code == Code::Unauthenticated,
+            damaged: code == Code::DataLoss,
+        },
     }
 }
 

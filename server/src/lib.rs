@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     access::{Access, Token},
     api::room::Promised,
-    api::{Context, Start},
+    api::{Context, Start, backup::Backups},
     clock::Clock,
     config::Config,
     coordinator::{Handle, commit, deliver, restore, retain, run, sessions::Sessions},
@@ -141,6 +141,7 @@ impl Coordinator {
             room: Promised::default(),
             metrics,
             start,
+            backups: Backups::new(access.token.clone()),
             stopping,
         };
         let retaining = tokio::spawn(retain::retain(clock, store, config.keep, handle.clone()));

@@ -39,7 +39,10 @@ fn main() -> ExitCode {
 /// Does something else than serving.
 fn beside(command: &cmd::Command) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(command.run())?)
+    let done = runtime.block_on(command.run());
+    // Reading a store cannot be interrupted, and nobody waits for it any more.
+    runtime.shutdown_background();
+    Ok(done?)
 }
 
 fn serve(args: &Args) -> anyhow::Result<()> {
@@ -100,6 +103,7 @@ fn code(error: &anyhow::Error) -> u8 {
             Error::Store(
                 store::Error::Corrupt { .. }
                 | store::Error::Loss { .. }
+                | store::Error::Unfinished { .. }
                 | store::Error::Newer { .. }
                 | store::Error::NoDirectory { .. },
             )
