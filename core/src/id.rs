@@ -86,6 +86,12 @@ pub struct Now {
     pub wall: WallTime,
 }
 
+impl WorkerId {
+    /// Stands for all workers that ran something after a backup was taken, of which a restored store knows nothing. A
+    /// restore puts it among the workers that are expected back, and it never comes.
+    pub const AFTER_BACKUP: WorkerId = WorkerId(u64::MAX);
+}
+
 impl Timestamp {
     /// This moment plus a span, without overflow.
     #[must_use]

@@ -273,6 +273,7 @@ fn empty(config: Config, last_job: JobId, memory: Memory, now: Timestamp) -> Sta
         deadlines: BTreeSet::new(),
         recovery: None,
         doubtful: None,
+        left_out: recover::LEFT_OUT,
         withheld: Vec::new(),
         totals: Totals::default(),
         tally: Tally::default(),

@@ -97,6 +97,8 @@ pub struct State {
     pub(crate) recovery: Option<Recovery>,
     /// Jobs up to this one may have an attempt that was never recorded, on a worker that never came back.
     pub(crate) doubtful: Option<JobId>,
+    /// How many numbers such a task leaves out at its next attempt.
+    pub(crate) left_out: u32,
     /// Workers that will not come back, and whose absence is not yet on record: while a job is doubtful, they are the
     /// sign for the next start that it is.
     pub(crate) withheld: Vec<WorkerId>,

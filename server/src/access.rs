@@ -48,6 +48,12 @@ impl Token {
         }
     }
 
+    /// One that was made before, as a backup keeps it.
+    #[must_use]
+    pub fn kept(secret: String) -> Token {
+        Token(secret)
+    }
+
     /// Takes as long for a wrong token as for the right one.
     #[must_use]
     pub fn matches(&self, offered: &[u8]) -> bool {
@@ -115,6 +121,12 @@ pub enum Error {
         /// The address in it.
         addr: String,
     },
+    /// There is no address in it.
+    #[error("{path} has no line `addr = \"HOST:PORT\"`")]
+    NoAddress {
+        /// Which file.
+        path: PathBuf,
+    },
     /// There is no token in it.
     #[error("{path} has no line `token = \"...\"`; remove the file to get a new one at the next start")]
     NoToken {
@@ -156,8 +168,15 @@ pub fn ensure(dir: &Path, addr: SocketAddr, given: Option<Token>) -> Result<Acce
 /// # Errors
 /// If the file is there and cannot be read.
 pub fn addr_in(dir: &Path) -> Result<Option<String>, Error> {
-    let path = dir.join(FILE);
-    match fs::read_to_string(&path) {
+    addr_of(&dir.join(FILE))
+}
+
+/// The address in this access file; `None` if there is none.
+///
+/// # Errors
+/// If the file is there and cannot be read.
+pub fn addr_of(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
         Ok(text) => {
             let addr = text.lines().find_map(|line| line.strip_prefix("addr = \"")?.strip_suffix('"'));
             Ok(addr.map(str::to_owned))
@@ -165,8 +184,39 @@ pub fn addr_in(dir: &Path) -> Result<Option<String>, Error> {
         Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(None)
         }
-        Err(cause) => Err(Error::Io { act: "read", path, cause }),
+        Err(cause) => Err(Error::Io { act: "read", path: path.into(), cause }),
     }
+}
+
+/// The token in the directory's file; `None` if there is no file.
+///
+/// # Errors
+/// If the file cannot be read, is open to others, or holds no token.
+pub fn token_in(dir: &Path) -> Result<Option<Token>, Error> {
+    read_token(&dir.join(FILE))
+}
+
+/// The address and the token in an access file; `None` if there is no file.
+///
+/// # Errors
+/// If the file cannot be read, is open to others, or lacks one of them.
+pub fn way(path: &Path) -> Result<Option<(String, Token)>, Error> {
+    match (addr_of(path)?, read_token(path)?) {
+        (Some(addr), Some(token)) => Ok(Some((addr, token))),
+        (None, Some(_)) => Err(Error::NoAddress { path: path.into() }),
+        (_, None) => Ok(None),
+    }
+}
+
+/// Puts a file with this token into a directory that has none yet. The address in it is the usual one, until a start
+/// writes down its own.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn found(dir: &Path, token: Token) -> Result<(), Error> {
+    let path = dir.join(FILE);
+    let addr = SocketAddr::from(([127, 0, 0, 1], 7733));
+    write(&path, &Access { addr, token }).map_err(|cause| Error::Io { act: "write", path, cause })
 }
 
 /// Refuses a directory whose file came from elsewhere: it has no store, or an address of another machine although

@@ -5,17 +5,32 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, ValueEnum};
 use taskq_core::id::Millis;
 
-use crate::store::Retention;
+use crate::{cmd::Command, store::Retention};
 
 /// The port that clients and workers try when they are told nothing.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7733";
 
 /// The taskq coordinator: keeps jobs on disk and hands their tasks to workers.
 ///
-/// Exit codes: 0 stopped, 2 usage, 69 cannot listen, 74 the disk failed, 75 the data directory is in use,
-/// 78 wrong configuration or corrupt store.
+/// Without a command it serves, until it is told to stop.
+///
+/// Exit codes: 0 stopped or done, 2 usage, 69 cannot listen or nobody serves, 73 something is there already, 74 the disk
+/// failed, 75 the data directory is in use, 77 wrong token, 78 wrong configuration, corrupt store or damaged backup.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "taskq-server", version, max_term_width = 100)]
+#[command(name = "taskq-server", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: Args,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "taskq-server")]
 pub struct Args {
     /// Directory for jobs, results and access.toml; made if missing [default: $XDG_DATA_HOME/taskq]
     #[arg(long, env = "TASKQ_DATA", value_name = "DIR")]
@@ -175,7 +190,7 @@ fn millis(span: Duration) -> Millis {
 }
 
 /// `500ms`, `15s`, `5m`, `2h`, `7d`.
-fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time; write it like 500ms, 15s, 5m, 2h or 7d");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);

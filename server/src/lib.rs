@@ -7,8 +7,10 @@
 pub mod access;
 pub mod api;
 pub mod clock;
+pub mod cmd;
 pub mod config;
 pub mod coordinator;
+pub mod dial;
 pub mod elements;
 pub mod listen;
 pub mod log;
@@ -27,7 +29,7 @@ use tokio::{
 use crate::{
     access::{Access, Token},
     api::room::Promised,
-    api::{Context, Start, pages::Pages},
+    api::{Context, Start, backup::Backups, pages::Pages},
     clock::Clock,
     config::Config,
     coordinator::{Handle, commit, deliver, restore, retain, run, sessions::Sessions},
@@ -141,6 +143,7 @@ impl Coordinator {
             room: Promised::default(),
             metrics: Arc::clone(&metrics),
             start,
+            backups: Backups::new(access.token.clone()),
             stopping,
         };
         let retaining = tokio::spawn(retain::retain(clock, store, config.keep, handle.clone()));

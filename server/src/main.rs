@@ -1,11 +1,12 @@
-//! `taskq-server`: reads the command line, opens the coordinator, serves until told to stop, and says how it ended.
+//! `taskq-server`: reads the command line, opens the coordinator, serves until told to stop, and says how it ended. Or
+//! does what a subcommand says.
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
 use taskq_server::{
-    Error,
-    config::{Args, LogFormat},
+    Error, cmd,
+    config::{Args, CommandLine, LogFormat},
     store,
 };
 use tokio::{
@@ -20,9 +21,13 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    log(args.log_format);
-    match run(&args) {
+    let line = CommandLine::parse();
+    log(line.serve.log_format);
+    let done = match &line.command {
+        Some(command) => beside(command),
+        None => serve(&line.serve),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             taskq_server::log::failed(args.log_format, &told(&error), code(&error));
@@ -31,7 +36,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
+/// Does something else than serving.
+fn beside(command: &cmd::Command) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(command.run());
+    // Reading a store cannot be interrupted, and nobody waits for it any more.
+    runtime.shutdown_background();
+    Ok(done?)
+}
+
+fn serve(args: &Args) -> anyhow::Result<()> {
     let config = args.check()?;
     // The coordinator's loop and its disk have threads of their own: half of the cores are left to the connections. A lone
     // call takes a sixth less time with one thread on two cores than with two, which only take turns.
@@ -81,12 +95,16 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.is::<taskq_server::config::Error>() {
         return 78;
     }
+    if let Some(error) = error.downcast_ref::<cmd::Error>() {
+        return error.code();
+    }
     match error.downcast_ref::<Error>() {
         Some(Error::Store(store::Error::Locked { .. })) => 75,
         Some(
             Error::Store(
                 store::Error::Corrupt { .. }
                 | store::Error::Loss { .. }
+                | store::Error::Unfinished { .. }
                 | store::Error::Newer { .. }
                 | store::Error::NoDirectory { .. },
             )

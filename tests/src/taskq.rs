@@ -21,10 +21,21 @@ pub struct Taskq {
 impl Taskq {
     /// `taskq` with these arguments, with `folder` as home and current directory. It knows no coordinator yet.
     pub fn new<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Self {
-        let mut command = daemon::leashed(&binaries::taskq());
+        Self::of(&binaries::taskq(), folder, arguments)
+    }
+
+    /// The same of `taskq-server`: one of its subcommands.
+    pub fn server<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Self {
+        Self::of(&binaries::server(), folder, arguments)
+    }
+
+    fn of<S: AsRef<OsStr>>(program: &Path, folder: &Path, arguments: &[S]) -> Self {
+        let mut command = daemon::leashed(program);
         command.args(arguments).current_dir(folder);
         cluster::clean(&mut command, folder);
-        let words = arguments.iter().map(|word| word.as_ref().to_string_lossy().into_owned()).collect();
+        let name = program.file_name().unwrap_or_default();
+        let words = std::iter::once(name).chain(arguments.iter().map(AsRef::as_ref));
+        let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
         Self { command, words, folder: folder.to_owned(), stdin: None }
     }
 
@@ -120,7 +131,7 @@ impl Running {
     /// [`Running::end`] for runs that may take longer.
     #[track_caller]
     pub fn end_within(mut self, limit: Duration) -> Run {
-        let what = format!("`taskq {}` ends (it said: {})", self.words.join(" "), self.stderr());
+        let what = format!("`{}` ends (it said: {})", self.words.join(" "), self.stderr());
         let status = wait::until_within(limit, &what, || self.child.try_wait().expect("look after taskq"));
         self.ended = true;
         Run {
@@ -199,7 +210,7 @@ impl Run {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "$ taskq {}", self.words.join(" "))?;
+        writeln!(f, "$ {}", self.words.join(" "))?;
         writeln!(f, "exit code {}", self.code)?;
         writeln!(f, "---- standard output\n{}", self.out())?;
         write!(f, "---- standard error\n{}", self.stderr)

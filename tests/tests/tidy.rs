@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const CORE_MAY_USE: &[&str] = &["bytes", "roaring", "rustc-hash", "thiserror"];
 
 /// Where tonic may be named outside of `tests` and `proto`.
-const TONIC: &[&str] = &["server/src/api/", "worker/src/session", "client/src/"];
+const TONIC: &[&str] = &["server/src/api/", "server/src/dial.rs", "worker/src/session", "client/src/"];
 
 /// Single files elsewhere that pass tonic's errors on.
 const TONIC_ERRORS: &[&str] = &["server/src/lib.rs"];

@@ -244,7 +244,8 @@ fn hand_out(
 /// The next ready task of a job and the number of its next attempt.
 ///
 /// Where an attempt may have been handed out before a restart to a worker that never came back, its number is used
-/// up on record first, so that at most one number is ever unrecorded and none is used twice.
+/// up on record first, so that at most one number is ever unrecorded and none is used twice. After a restore more of them
+/// may have been used.
 fn next_attempt(state: &mut State, id: JobId, out: &mut Outcome) -> Option<(TaskId, Attempt)> {
     let doubtful_job = state.doubtful.is_some_and(|last| id <= last);
     let job = state.jobs.get_mut(id)?;
@@ -257,7 +258,7 @@ fn next_attempt(state: &mut State, id: JobId, out: &mut Outcome) -> Option<(Task
     if !(doubtful && doubtful_job) {
         return Some((task, Attempt(recorded.0 + 1)));
     }
-    let skipped = Attempt(recorded.0 + 1);
+    let skipped = Attempt(recorded.0.saturating_add(state.left_out));
     out.writes.push(Write::Attempt {
         task,
         attempt: skipped,

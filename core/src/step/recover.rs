@@ -14,6 +14,11 @@ use crate::{
     step::lost,
 };
 
+/// A worker that is not back may run one attempt of a task that is not on record.
+pub(crate) const LEFT_OUT: u32 = 1;
+/// After a backup was taken any number of attempts may have run; this many are far above what a task is given.
+const LEFT_OUT_AFTER_BACKUP: u32 = 1_000;
+
 /// An expected worker will not come back. True if it was one.
 pub(crate) fn give_up(state: &mut State, id: WorkerId) -> bool {
     let Some(recovery) = &mut state.recovery else { return false };
@@ -51,6 +56,9 @@ pub(crate) fn recovered(state: &mut State, now: Now, out: &mut Outcome) {
         state.doubtful = Some(recovery.last_job);
     }
     state.tally.workers_lost += recovery.expected.len() as u64;
+    if recovery.expected.contains_key(&WorkerId::AFTER_BACKUP) {
+        state.left_out = LEFT_OUT_AFTER_BACKUP;
+    }
     for (id, name) in recovery.expected {
         lost::remember(state, now, id, name, false);
     }

@@ -8,6 +8,7 @@ use super::{
     Context,
     ask::{ChangeQueue, Drain, Figures, Queues, Workers},
     convert::{submit::name, view},
+    jobs::{Replies, spawn},
     status::{Failure, Invalid},
 };
 
@@ -16,6 +17,8 @@ const NAMED: usize = 20;
 
 #[tonic::async_trait]
 impl Admin for Context {
+    type BackupStream = Replies<pb::BackupChunk>;
+
     async fn stats(&self, _: Request<pb::StatsRequest>) -> Result<Response<pb::StatsReply>, Status> {
         let stats = self.ask(Figures).await?;
         let usage = self.read(|store| Ok(store.usage())).await?;
@@ -88,6 +91,10 @@ impl Admin for Context {
         self.known_queue(&request.name).await?;
         let purge = QueueAct::Purge { dry_run: request.dry_run };
         Ok(Response::new(self.queue(&request.name, purge).await?.1))
+    }
+
+    async fn backup(&self, _: Request<pb::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        spawn(|out| Context::backup(self.clone(), out))
     }
 }
 

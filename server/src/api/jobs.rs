@@ -11,10 +11,10 @@ use super::{Context, act::Deed, stream::Sender};
 use taskq_core::id::JobId;
 
 /// A stream of replies.
-type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Runs `body` in its own task and returns the stream that it writes to; one message is buffered.
-fn spawn<T: Send + 'static, F: Future<Output = ()> + Send + 'static>(
+pub(super) fn spawn<T: Send + 'static, F: Future<Output = ()> + Send + 'static>(
     body: impl FnOnce(Sender<T>) -> F,
 ) -> Result<Response<Replies<T>>, Status> {
     let (sender, receiver) = mpsc::channel(1);

@@ -1,13 +1,14 @@
 //! gRPC in front of the coordinator. A method parses, asks, and replies; what is read comes from the store.
 //!
-//! `accept` takes connections, `auth` checks tokens, `pages` are for HTTP/1, `jobs` `workers` `admin` are the services, `submit` `read`
-//! `stream` `ends` `download` `act` do what `jobs` offers, `convert` and `status` translate.
+//! `accept` takes connections, `auth` checks tokens, `pages` are for HTTP/1, `jobs` `workers` `admin` are the services, `submit`
+//! `read` `stream` `ends` `download` `act` do what `jobs` offers, `backup` what `admin` does, `convert` and `status` translate.
 
 pub mod accept;
 mod act;
 mod admin;
 mod ask;
 mod auth;
+pub mod backup;
 pub mod convert;
 mod download;
 mod ends;
@@ -63,6 +64,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// When this start was, and what it is called.
     pub start: Start,
+    /// What backups need beside the store.
+    pub backups: backup::Backups,
     /// Turns true when the coordinator stops: long calls end then.
     pub stopping: watch::Receiver<bool>,
 }

@@ -117,7 +117,7 @@ impl Failure {
     fn from_store(error: &Error) -> Failure {
         let code = match error {
             Error::Full { .. } => Code::ResourceExhausted,
-            Error::Corrupt { .. } | Error::Loss { .. } => Code::DataLoss,
+            Error::Corrupt { .. } | Error::Loss { .. } | Error::Unfinished { .. } => Code::DataLoss,
             Error::Locked { .. } | Error::Io { .. } | Error::NoDirectory { .. } | Error::Newer { .. } => {
                 Code::Internal
             }

@@ -107,6 +107,23 @@ impl Blobs {
         Ok(won)
     }
 
+    /// Those of a directory, as they are; `None` if it has none.
+    pub(super) fn look(dir: &Path) -> Option<Blobs> {
+        let root = dir.join("blobs-sha256");
+        root.is_dir().then(|| Blobs { root, bytes: AtomicU64::new(0), counter: AtomicU64::new(0) })
+    }
+
+    /// The names of all blobs, in order.
+    pub(super) fn digests(&self) -> Result<Vec<[u8; 32]>, Error> {
+        let mut digests = Vec::new();
+        self.each(|_, digest, _| {
+            digests.extend(digest);
+            Ok(())
+        })?;
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
     /// Bytes of all blobs.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

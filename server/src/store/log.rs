@@ -18,9 +18,13 @@ use taskq_core::{
 use super::{
     EarlierAttempt, EndedJob, EndedTask, Error, Lookup, OutputPiece, Retention, Room, Store, SubmittedRecord,
     Usage,
+    backup::{self, About, Summary},
     blobs::Blobs,
     clean::Tuning,
-    codec::{self, Policies, record::Body},
+    codec::{
+        self, Policies,
+        record::{Body, Record},
+    },
     dirs,
     entries::Loc,
     guard::{Fault, Guard},
@@ -44,6 +48,9 @@ pub struct Options {
     pub accept_loss: bool,
     /// Sync each commit. Without, a power cut loses acknowledged jobs: only for a test that must see that.
     pub guard: bool,
+    /// Open also what a restore is filling.
+    #[doc(hidden)]
+    pub restoring: bool,
     /// Failures on demand, for tests.
     #[doc(hidden)]
     pub fault: Fault,
@@ -60,6 +67,7 @@ impl Options {
             dir: dir.into(),
             accept_loss: false,
             guard: true,
+            restoring: false,
             fault: Fault::default(),
             tuning: Tuning::default(),
         }
@@ -71,8 +79,8 @@ impl Options {
 #[derive(Debug)]
 pub struct LogStore {
     writer: Mutex<Writer>,
-    shared: Shared,
-    blobs: Blobs,
+    pub(super) shared: Shared,
+    pub(super) blobs: Blobs,
     synced: bool,
     /// Dropped last: the directory is free when all else is closed.
     _lock: DirLock,
@@ -110,6 +118,9 @@ impl LogStore {
         let place = Place(options.dir.clone());
         create_durably(&options.dir).map_err(|c| place.io("create", c))?;
         let lock = DirLock::take(&options.dir)?;
+        if !options.restoring && backup::unfinished(&options.dir).map_err(|c| place.io("read", c))? {
+            return Err(Error::Unfinished { dir: options.dir.clone() });
+        }
         let files = options.dir.join("sled");
         let found = Found::look(&place, &files)?;
         dirs::create(&files).map_err(|c| place.io("create", c))?;
@@ -130,7 +141,12 @@ impl LogStore {
         Ok(LogStore { writer: Mutex::new(writer), shared, blobs, synced: options.guard, _lock: lock })
     }
 
-    fn extent(&self) -> Extent {
+    /// Takes over records of a backup, durably. `highest` is the highest job id ever used, 0 if that is not known yet.
+    pub(super) fn adopt(&self, records: Vec<Record>, highest: JobId) -> Result<(), Error> {
+        trouble::lock(&self.writer).adopt(&self.shared, records, highest)
+    }
+
+    pub(super) fn extent(&self) -> Extent {
         trouble::lock(&self.writer).extent()
     }
 }
@@ -228,6 +244,10 @@ impl Store for LogStore {
         trouble::read(&self.shared.index).expiry.expired(now, keep, limit)
     }
 
+    fn backup(&self, about: &About, out: &mut dyn io::Write) -> Result<Summary, backup::Error> {
+        backup::copy(self, about, out)
+    }
+
     fn usage(&self) -> Usage {
         let kept_jobs = trouble::read(&self.shared.index).ended.len() as u64;
         let dir = self.shared.place.path();
@@ -312,7 +332,7 @@ impl Loader<'_> {
 }
 
 /// Makes a directory that is still there after a power cut.
-fn create_durably(dir: &Path) -> io::Result<()> {
+pub(super) fn create_durably(dir: &Path) -> io::Result<()> {
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
     dirs::create(dir)?;

@@ -6,8 +6,9 @@
 //!
 //! The durable store, outermost first: `log` (the store), `writer` and `reader`, `clean` (housekeeping), `recover`
 //! (opening), `index` (where everything is), `part` and `entries` (a commit in pieces), `codec` (facts as bytes), `guard`,
-//! `witness`, `space` and `lock` (the directory), `sled` (the engine).
+//! `witness`, `space` and `lock` (the directory), `sled` (the engine). `backup` is all of it as one file, and back.
 
+pub mod backup;
 mod blobs;
 mod clean;
 mod codec;
@@ -133,6 +134,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Ended jobs that retention says to forget now, oldest end first, at most `limit`. A job with an idempotency
     /// key stays 24 h longer than one without.
     fn expired(&self, now: WallTime, keep: &Retention, limit: usize) -> Vec<JobId>;
+
+    /// Writes all that is acknowledged by now, and maybe more, as a backup. Nobody waits for it meanwhile.
+    fn backup(
+        &self,
+        _about: &backup::About,
+        _out: &mut dyn io::Write,
+    ) -> Result<backup::Summary, backup::Error> {
+        Err(backup::Error::Volatile)
+    }
 
     /// Figures for `Stats`.
     fn usage(&self) -> Usage;
@@ -276,7 +286,8 @@ pub enum Error {
     },
     /// A record fails its checksum, or the engine cannot open its files.
     #[error(
-        "the store in {dir} is corrupt: {what}; restore a backup of the directory, or move it away and start empty"
+        "the store in {dir} is corrupt: {what}; restore a backup into another directory (taskq-server restore FILE --data \
+         DIR), or see what is lost and save the rest (taskq-server doctor {dir} --salvage OUT)"
     )]
     Corrupt {
         /// The directory.
@@ -286,14 +297,24 @@ pub enum Error {
     },
     /// Commits that were acknowledged are not there, or may not be.
     #[error(
-        "the store in {dir} may have lost what was acknowledged: {what}; restore a backup of the directory, or serve \
-         what is left with one start of `taskq-server --data {dir} --accept-loss`"
+        "the store in {dir} may have lost what was acknowledged: {what}; restore a backup into another \
+         directory (taskq-server restore FILE --data DIR), see what is lost (taskq-server doctor {dir}), or serve what is \
+         left with one start of `taskq-server --data {dir} --accept-loss`"
     )]
     Loss {
         /// The directory.
         dir: PathBuf,
         /// What, and how that is known.
         what: String,
+    },
+    /// A restore was cut off.
+    #[error(
+        "a restore into {dir} was cut off, and what is there is not whole; run `taskq-server restore FILE --data {dir}` \
+         again, or remove the directory"
+    )]
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
     },
     /// Written by a later version.
     #[error(

@@ -140,6 +140,19 @@ impl Witness {
     }
 }
 
+/// What the file in a directory says, looked at only; `None` if nothing can be told.
+pub(super) fn acked_in(place: &Place) -> Result<Option<u64>, Error> {
+    let path = acked(place);
+    match File::open(&path) {
+        Ok(file) => match read(&file).map_err(|cause| failed("read", &path, cause))? {
+            Found::Acked(acked) | Found::Half(acked) => Ok(Some(acked)),
+            Found::None | Found::Damaged | Found::Missing => Ok(None),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(failed("open", &path, cause)),
+    }
+}
+
 fn unknown(state: &str, last: u64) -> String {
     format!(
         "the file `acked`, which says how much was acknowledged, {state}: whether the log, which ends at commit \

@@ -7,7 +7,10 @@ use taskq_core::{effect::Write, id::JobId};
 use super::{
     Error,
     clean::{Cleaner, Plan, Weight},
-    codec::{self, Press, record::Record},
+    codec::{
+        self, Press,
+        record::{Body, Record},
+    },
     entries::Loc,
     guard::{Fault, Guard},
     index::{Index, Stage},
@@ -67,8 +70,29 @@ impl Writer {
         // Up to here and within `prepare` nothing has been written: an error leaves all as it was.
         let (encoded, plan) = self.prepare(shared, writes)?;
         let stored = self.store(shared, &encoded, &plan, writes);
-        let done = stored.and_then(|sizes| self.publish(shared, &encoded, &plan, sizes));
+        let done = stored.and_then(|sizes| self.publish(shared, &encoded, &plan, sizes, Stage::Commit));
         done.map_err(|error| poison(shared, error))
+    }
+
+    /// Takes over records of a backup, which come in the order in which they were in a log.
+    pub(super) fn adopt(
+        &mut self,
+        shared: &Shared,
+        records: Vec<Record>,
+        highest: JobId,
+    ) -> Result<(), Error> {
+        let encoded = encode(self.extent.next, records.into_iter(), &mut self.press)
+            .ok_or_else(|| shared.place.corrupt("the records do not fit into a commit"))?;
+        self.space.admit(&[], encoded.stream.len() as u64)?;
+        let submitted = encoded.records.iter().filter_map(|(record, _)| match &record.body {
+            Some(Body::Submitted(submitted)) => Some(submitted.id),
+            _ => None,
+        });
+        self.extent.highest = submitted.fold(self.extent.highest.max(highest.0), u64::max);
+        let floor = self.extent.floor;
+        let plan = Plan { cleaner: self.cleaner.clone(), carried: Vec::new(), dead: Vec::new(), floor };
+        let sizes = self.store(shared, &encoded, &plan, &[])?;
+        self.publish(shared, &encoded, &plan, sizes, Stage::Scan)
     }
 
     fn prepare(&mut self, shared: &Shared, writes: &[Write]) -> Result<(Encoded, Plan), Error> {
@@ -125,12 +149,13 @@ impl Writer {
         encoded: &Encoded,
         plan: &Plan,
         (parts, bytes): (u64, u64),
+        stage: Stage,
     ) -> Result<(), Error> {
         let seq = self.extent.next;
         let mut index = trouble::write(&shared.index);
         for (record, loc) in &encoded.records {
             if let Some(body) = &record.body {
-                index.apply(body, *loc, Stage::Commit).map_err(|e| shared.place.entry(seq, &e))?;
+                index.apply(body, *loc, stage).map_err(|e| shared.place.entry(seq, &e))?;
             }
         }
         drop(index);

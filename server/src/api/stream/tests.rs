@@ -12,8 +12,9 @@ use taskq_core::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::{super::Start, super::room::Promised, *};
+use super::{super::Start, super::backup::Backups, super::room::Promised, *};
 use crate::{
+    access::Token,
     clock::Clock,
     coordinator::{Handle, commit, deliver, restore, run, sessions::Sessions},
     metrics::Metrics,
@@ -40,7 +41,8 @@ fn context() -> (Context, watch::Sender<bool>) {
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(run::run(clock, state, inbox, commits, stopping.clone()));
     let start = Start { at: tokio::time::Instant::now(), epoch, instance };
-    (Context { handle, store, room: Promised::default(), metrics, start, stopping }, stop)
+    let backups = Backups::new(Token::random());
+    (Context { handle, store, room: Promised::default(), metrics, start, backups, stopping }, stop)
 }
 
 /// A job of one task that nobody runs.

@@ -79,6 +79,11 @@ pub(in crate::store) fn span(raw: &record::Ends) -> Result<Span, Error> {
     if span.count == 0 { Err(Error::Bad("a record of ends has no tasks")) } else { Ok(span) }
 }
 
+/// How many tasks of a record ended how, with the rank of the first of them, in rank order.
+pub(in crate::store) fn kinds(raw: &record::Ends) -> impl Iterator<Item = Result<(u64, u64, End), Error>> {
+    items(raw).map(|item| item.map(|item| (item.rank, item.indices.len(), item.end)))
+}
+
 /// The tasks from a rank on, in rank order, at most `limit`.
 pub(in crate::store) fn tasks_from(
     raw: &record::Ends,

@@ -35,6 +35,17 @@ pub(in crate::store) fn frame(record: &Record, press: &mut Press, stream: &mut V
     stream.len() - start
 }
 
+/// Appends a record as an entry that is not pressed.
+pub(in crate::store) fn plain(record: &Record, stream: &mut Vec<u8>) {
+    prost::encoding::encode_varint(1 + record.encoded_len() as u64, stream);
+    let crc_at = stream.len();
+    stream.put_u32_le(0);
+    stream.push(format(record));
+    record.encode_raw(stream);
+    let crc = crc32fast::hash(&stream[crc_at + 4..]);
+    stream[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
 /// Ends of many tasks say nearly the same. Submissions do as well, but each has an entry of its own, and output is
 /// as its program made it.
 fn worth_pressing(record: &Record) -> bool {

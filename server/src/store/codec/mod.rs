@@ -14,8 +14,8 @@ pub(super) mod record;
 mod tests;
 mod unpack;
 
-pub(super) use ends::{Span, blobs, span, tasks_from, tasks_of};
-pub(super) use frame::{Need, frame, need, open};
+pub(super) use ends::{Span, blobs, kinds, span, tasks_from, tasks_of};
+pub(super) use frame::{Need, frame, need, open, plain};
 pub(super) use pack::{Stored, pack};
 pub(super) use press::Press;
 pub(super) use unpack::{Policies, submitted_record, writes};

@@ -1,7 +1,8 @@
 //! Records of ends take a twentieth of their bytes: a few hundred outcomes side by side differ in few of them.
 //!
 //! A pressed body is `length of the plain one (varint) | zstd frame`. Which records are worth it is the caller's to
-//! say; here is how, and how long they may be. The only file that names zstd.
+//! say; here is how, and how long they may be. Backups press whole frames
+//! (`backup/frame.rs`); zstd is named nowhere else.
 
 #[cfg(test)]
 mod tests;

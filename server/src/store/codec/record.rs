@@ -39,6 +39,22 @@ pub(in crate::store) enum Body {
     Epoch(u64),
 }
 
+impl Body {
+    /// The job that it speaks of; `None` if it is no job's.
+    pub(in crate::store) fn job(&self) -> Option<u64> {
+        match self {
+            Body::Submitted(submitted) => Some(submitted.id),
+            Body::Ends(ends) => Some(ends.job),
+            Body::Attempt(attempt) => Some(attempt.job),
+            Body::Job(switches) => Some(switches.job),
+            Body::JobEnded(ended) => Some(ended.job),
+            Body::JobGone(job) => Some(*job),
+            Body::Output(output) => Some(output.job),
+            Body::Queue(_) | Body::WorkerSeen(_) | Body::WorkerGone(_) | Body::Epoch(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(in crate::store) struct Submitted {
     #[prost(uint64, tag = "1")]
