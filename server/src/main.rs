@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            taskq_server::log::failed(args.log_format, &told(&error), code(&error));
+            taskq_server::log::failed(line.serve.log_format, &told(&error), code(&error));
             ExitCode::from(code(&error))
         }
     }

@@ -52,7 +52,7 @@ pub(crate) fn hello(state: &mut State, now: Now, session: SessionId, hello: Work
         } else {
             // What it runs or has to say of it comes too late, unless that was heard before.
             if !state.workers.get(&id).is_some_and(|worker| worker.has_accepted(&lease)) {
-                state.totals.stale += 1;
+                state.tally.stale += 1;
             }
             abandon.push(lease);
         }
