@@ -220,8 +220,8 @@ fn a_flipped_bit_is_found_by_the_doctor_and_named() {
 }
 
 #[test]
-fn a_damaged_directory_is_refused_with_the_way_out_and_what_is_whole_of_it_is_saved() {
-    let mut cluster = Cluster::start();
+fn a_damaged_directory_is_refused_with_the_way_out_and_what_can_be_read_of_it_is_saved() {
+    let mut cluster = Setup::new().tolerate("no coordinator").start();
     cluster.worker(2);
     // Spread over many parts of the log.
     for _ in 0..30 {

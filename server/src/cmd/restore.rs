@@ -80,7 +80,7 @@ pub(super) fn restore(args: &Args) -> Result<(), Error> {
     }
     println!(
         "new jobs get numbers above {}; what may run somewhere since the backup is waited for at the first start, and \
-         counts as attempt 1,000 and more",
+         counts as attempt 1,001 or more",
         restored.highest
     );
     println!("start it with: taskq-server --data {}", dir.display());
