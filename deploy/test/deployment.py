@@ -44,7 +44,9 @@ class Deployment:
         """As docker compose does it for `--scale` and `down`, by depends_on: TERM, the grace of compose.yaml, and the
         coordinator later. podman-compose stops nobody for `--scale`, and all at once for `down`."""
         service = yaml.safe_load(self.engine.compose("config"))["services"]["worker"]
-        assert "coordinator" in service["depends_on"], "the coordinator would be stopped together with its workers"
+        assert "coordinator" in service.get("depends_on", []), (
+            "the coordinator would be stopped together with its workers"
+        )
         minutes = service["stop_grace_period"].removesuffix("m")
         with ThreadPoolExecutor(len(workers)) as all_at_once:
             stop = ["stop", "--time", str(int(minutes) * 60)]

@@ -47,7 +47,7 @@ def workers_first(taskq: Deployment) -> None:
     """They try, say so, and stay."""
     taskq.engine.compose("up", "-d", "--no-deps", "--scale", "worker=3", "worker")
     workers = taskq.engine.containers("worker")
-    assert len(workers) == 3, workers
+    assert len(workers) == 3, f"of 3 workers these run: {workers}"
     assert taskq.engine.containers("coordinator") == [], "the coordinator was started, too"
     for worker in workers:
         taskq.until(f"{worker} says that nobody is there", lambda worker=worker: "WARN" in taskq.log(worker))
