@@ -378,6 +378,59 @@ fn what_is_whole_of_a_damaged_backup_is_saved_and_the_rest_is_named() {
     }
 }
 
+/// What fills a frame by itself and cannot be pressed: whatever comes next is in another one.
+fn filler(id: u64) -> Write {
+    let mut random = StdRng::seed_from_u64(id);
+    output(id, 0, 0, (0..70_000).map(|_| random.random::<u8>()).collect::<Vec<u8>>())
+}
+
+#[test]
+fn a_gap_in_what_a_job_did_is_named_and_closes_when_it_is_saved() {
+    let (folder, dir) = (Folder::new(), tempfile::tempdir().unwrap());
+    let store = LogStore::open(&Options::new(dir.path())).unwrap();
+    store.commit(&[submit(1, 3), submit(2, 3), submit(9, 1)]).unwrap();
+    for index in 0..3 {
+        for job in [1, 2] {
+            store.commit(&[ended(job, index, u64::from(index), "x"), output(job, index, 0, "said")]).unwrap();
+        }
+        store.commit(&[filler(9)]).unwrap();
+    }
+    store.commit(&[concluded(1, 3)]).unwrap();
+    let whole = backup_of(&store);
+    let mut gaps = 0;
+    for at in (100..whole.len()).step_by(20_000) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        let path = folder.write(&bytes);
+        let source = Source::open(&path).unwrap();
+        let report = backup::check(&source).unwrap();
+        let of =
+            |id| report.lost.iter().filter(move |(job, _)| *job == JobId(id)).map(|(_, what)| what.as_str());
+        let lost = of(1).any(|what| what.contains("the ends of 1 of its 3 tasks are lost"));
+        if !lost || !of(2).any(|what| what.contains("would run again")) {
+            continue;
+        }
+        gaps += 1;
+        assert!(of(1).any(|what| what.contains("pieces of its output")), "{:?}", report.lost);
+        let mut saved = Vec::new();
+        backup::salvage(&source, &report, &mut saved).unwrap();
+        let saved_path = folder.path("saved");
+        fs::write(&saved_path, saved).unwrap();
+        assert!(check(&saved_path).unwrap().is_whole());
+        let data = folder.path(&format!("data{at}"));
+        backup::restore(&saved_path, &data, false, NOW).unwrap();
+        let new = LogStore::open(&Options::new(&data)).unwrap();
+        for id in [1, 2] {
+            let ends = new.ends(JobId(id), taskq_core::id::Rank(0), 9).unwrap();
+            assert_eq!(ends.len(), 2, "both that are left, one after the other");
+            let (pieces, next) = new.output(JobId(id), None, 0).unwrap();
+            assert_eq!((pieces.len(), next), (2, 2));
+        }
+        assert_eq!(new.job_ended(JobId(1)).unwrap().unwrap().counts.total(), 2);
+    }
+    assert!(gaps > 0, "the frame in the middle was damaged");
+}
+
 #[test]
 fn a_whole_directory_is_found_to_be_whole_and_stays_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
