@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use taskq_proto::v1 as pb;
 use taskq_tests::http::{self, Exposition, get, send};
-use taskq_tests::{Cluster, Setup, procs, spec, wait};
+use taskq_tests::{Cluster, Hosts, Setup, hosts, need, procs, spec, wait};
 
 fn address(cluster: &Cluster) -> String {
     cluster.access().address
@@ -153,6 +153,24 @@ fn only_who_may_read_does() {
     assert_eq!(page.status, 200);
     assert!(page.head.contains("content-type: text/plain; version=0.0.4"), "{page:?}");
     assert!(!page.body.contains(&token));
+}
+
+#[test]
+fn strangers_see_metrics_only_with_the_token() {
+    if !need::root_and(hosts::TOOLS) {
+        return;
+    }
+    let hosts = Hosts::new(1);
+    hosts.join(0);
+    // Who comes from an address of the network is a stranger, also on the same machine.
+    let address = format!("{}:7733", hosts.at(0).address());
+    let setup = Setup::new().listen(&address).under(&hosts.at(0).wrapper());
+    let cluster = setup.flags(&["--insecure-plaintext"]).start();
+    assert_eq!(get(&address, "/healthz", &[]).status, 200);
+    let refused = get(&address, "/metrics", &[]);
+    assert_eq!((refused.status, refused.body.contains("taskq_")), (401, false), "{refused:?}");
+    let good = format!("Authorization: Bearer {}", cluster.access().token);
+    assert_eq!(get(&address, "/metrics", &[&good]).status, 200);
 }
 
 #[test]

@@ -195,7 +195,7 @@ impl Metric {
                 "taskq_reports_stale_total",
                 Kind::Counter,
                 &[],
-                "Reports refused by their token: late ones of a worker that has lost its lease.",
+                "Reports refused by their token, and attempts that a worker comes back with when others have them.",
             ),
             Metric::TaskWait => (
                 "taskq_task_wait_seconds",
