@@ -44,7 +44,7 @@ def lend_crates() -> str:
         if (release / name).is_dir():
             skip = shutil.ignore_patterns("*taskq*")
             shutil.copytree(release / name, lent / name, symlinks=True, ignore=skip)
-    return f"from {release}"
+    return f"from {release}" if release.is_dir() else "none, all are compiled now"
 
 
 def image(engine: Engine) -> str:
