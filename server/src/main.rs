@@ -6,6 +6,7 @@ use clap::Parser as _;
 use taskq_server::{
     Error,
     config::{Args, LogFormat},
+    notify::Manager,
     store,
 };
 use tokio::{
@@ -42,7 +43,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
             let said = taskq_server::listen::refused(&args.listen.to_string(), &error);
             anyhow::Error::new(Error::Listen(error)).context(said)
         })?;
-        let coordinator = taskq_server::open(config, listener)?;
+        let coordinator = taskq_server::open(config, listener)?.told_to(Manager::find());
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let shutdown = async move {

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`Cluster`] is what a test starts with; [`Taskq`] runs the command line against it; [`Api`] speaks
 //! gRPC where a test needs more than the command line says; [`wait`] is the only way in which a test waits.
-//! [`Ledger`] counts what tasks really did, [`notes`] makes the calls that write into it, [`procs`] looks at processes, [`Disk`] makes file systems to break,
+//! [`Ledger`] counts what tasks really did, [`Manager`] is told what systemd would be, [`notes`] makes the calls that write into it, [`procs`] looks at processes, [`Disk`] makes file systems to break,
 //! [`FakeWorker`] speaks the worker protocol without running anything, [`Proxy`] is a cable that can be pulled or go dead in silence,
 //! [`Hosts`] is a network of machines of their own.
 //!
@@ -18,6 +18,7 @@ pub mod h2raw;
 pub mod hosts;
 pub mod ledger;
 pub mod load;
+pub mod manager;
 pub mod need;
 pub mod notes;
 pub mod procs;
@@ -34,6 +35,7 @@ pub use disk::Disk;
 pub use fake_worker::FakeWorker;
 pub use hosts::{Host, Hosts};
 pub use ledger::Ledger;
+pub use manager::Manager;
 pub use proxy::Proxy;
 pub use seed::Seed;
 pub use taskq::{Run, Taskq};

@@ -122,6 +122,8 @@ pub struct Config {
     /// The coordinator lives in this very process, or ends with it, so that nobody is left to be told when the process is
     /// killed.
     pub coordinator_is_here: bool,
+    /// Whether systemd is told how this process is, if its environment asks for it (`NOTIFY_SOCKET`).
+    pub tell_manager: bool,
     /// An executable that calls [`maybe_become`](crate::spawner::maybe_become) first in its `main`. Default: this
     /// process's own. Children for process functions are started from it, too: it has to have the same functions.
     pub spawner: PathBuf,
@@ -144,6 +146,7 @@ impl Config {
             nice: 10,
             on_lease_lost: OnLeaseLost::default(),
             coordinator_is_here: false,
+            tell_manager: false,
             spawner: PathBuf::from("/proc/self/exe"),
         }
     }

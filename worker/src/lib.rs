@@ -94,6 +94,7 @@
 //! | `memory.rs` | was it killed because memory ran out? |
 //! | `output.rs` | what is kept of a stream |
 //! | `outbox.rs` | what the coordinator has not confirmed |
+//! | `notify.rs` | what systemd is told |
 //! | `sys.rs` | system calls without a safe wrapper |
 //! | `bench.rs` | the way of a task without a coordinator, for `benches/` |
 //!
@@ -111,6 +112,7 @@ mod current;
 mod failure;
 pub mod log;
 mod memory;
+mod notify;
 mod outbox;
 mod output;
 mod panics;

@@ -235,7 +235,7 @@ impl Worker {
         // Tasks run under the same user: they must not read the token out of this process.
         let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let config = Config::try_from(args).context("find the coordinator")?;
-        let config = Config { coordinator_is_here: self.coordinator_is_here, ..config };
+        let config = Config { coordinator_is_here: self.coordinator_is_here, tell_manager: true, ..config };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -21,6 +21,7 @@ use tracing::{debug, info};
 use crate::attempt::Key;
 use crate::config::Config;
 use crate::memory::{self, Memory};
+use crate::notify::Manager;
 use crate::outbox::{self, Outbox};
 use crate::registry::{Function, Registry};
 use crate::runtime::{
@@ -294,6 +295,8 @@ impl Loop {
             addr = self.config.access.addr,
             "worker started"
         );
+        let mut manager = if self.config.tell_manager { Manager::find() } else { None };
+        manager.iter().for_each(Manager::ready);
         while !self.is_done() {
             self.start_what_fits();
             // Who has more to do than there are slots reports several ends at a time.
@@ -316,6 +319,7 @@ impl Loop {
                 () = at(later) => {}
                 () = tick(heartbeat) => self.beat(),
                 _ = look.tick() => self.shared.memory.look(),
+                () = beat_due(manager.as_mut()) => manager.iter().for_each(|manager| manager.beat(&self.status())),
                 () = at(self.give_back_at) => self.give_back(),
                 () = at(self.fence_at) => self.fence(),
                 () = at(self.leave_at) => break,
@@ -328,6 +332,9 @@ impl Loop {
                     self.stop();
                 }
             }
+        }
+        if let Some(manager) = manager {
+            manager.stopping().await;
         }
         self.say_goodbye(news).await;
         if let Some(by) = self.drainer {
@@ -420,6 +427,13 @@ async fn ready(outgoing: Option<&Outgoing>) {
         // A link that is lost is not ready; the session will say so.
         Some(outgoing) if outgoing.ready().await => {}
         Some(_) | None => pending().await,
+    }
+}
+
+async fn beat_due(manager: Option<&mut Manager>) {
+    match manager {
+        Some(manager) => manager.due().await,
+        None => pending().await,
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use taskq_core::{
     effect::Reply,
-    event::Event,
+    event::{Event, Question},
     id::{JobId, RequestId},
 };
 use tokio::sync::{mpsc, watch};
@@ -106,6 +106,20 @@ impl Handle {
                 mpsc::error::TrySendError::Full(_) => Unanswered::Busy,
                 mpsc::error::TrySendError::Closed(_) => Unanswered::Stopping,
             });
+        }
+        reply.await.map_err(|_| Unanswered::Stopping)
+    }
+
+    /// Asks ahead of clients, waiting for room, for the figures: the answer has come through the loop and through the thread
+    /// that syncs the disk, so that both are alive.
+    ///
+    /// # Errors
+    /// `Stopping` if the loop has ended.
+    pub async fn pulse(&self) -> Result<Reply, Unanswered> {
+        let (request, reply) = self.pending.open(None);
+        if let Err(ended) = self.tell(Event::Ask { request, question: Question::Stats }).await {
+            self.pending.forget(request);
+            return Err(ended);
         }
         reply.await.map_err(|_| Unanswered::Stopping)
     }
