@@ -56,7 +56,7 @@ fn status(stats: &Stats) -> String {
     let workers = if stats.workers == 1 { "worker" } else { "workers" };
     let recovering = if stats.recovering { "; waiting for workers known before the restart" } else { "" };
     format!(
-        "{} {workers} with {} slots; {} tasks run, {waiting} wait{recovering}",
+        "{} {workers}, {} slots; {} running, {waiting} waiting{recovering}",
         stats.workers, stats.slots, stats.running
     )
 }
