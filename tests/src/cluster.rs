@@ -366,6 +366,11 @@ impl Cluster {
         self.workers[number].as_mut().expect("this worker was started")
     }
 
+    /// The process ids of the workers that were started, those that have ended included.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.workers.iter().flatten().map(Daemon::pid).collect()
+    }
+
     fn worker_ended(&mut self, number: usize) -> bool {
         self.worker_at(number).ended().is_some()
     }

@@ -20,7 +20,8 @@ const SILENCE: Duration = Duration::from_millis(2_500);
 fn a_coordinator_is_ready_when_it_answers_and_says_when_it_stops() {
     let folder = tempfile::tempdir().unwrap();
     let manager = Manager::new(folder.path());
-    let mut cluster = watched_server(&manager, &folder.path().join("data")).tolerate("no coordinator").launch();
+    let mut cluster =
+        watched_server(&manager, &folder.path().join("data")).tolerate("no coordinator").launch();
     let ready = manager.hears("READY=1");
     assert!(cluster.api_if_ready().is_some(), "it was ready, and does not answer");
     assert!(manager::has(&ready, "STATUS=0 workers, 0 slots; 0 running, 0 waiting"), "{ready}");

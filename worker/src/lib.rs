@@ -92,6 +92,7 @@
 //! | `child/` | the child's side of a process function |
 //! | `spawner/` | the process that starts and outlives commands and children |
 //! | `memory.rs` | was it killed because memory ran out? |
+//! | `cgroup/` | limits that the kernel keeps for one attempt |
 //! | `output.rs` | what is kept of a stream |
 //! | `outbox.rs` | what the coordinator has not confirmed |
 //! | `notify.rs` | what systemd is told |
@@ -104,6 +105,7 @@
 mod attempt;
 #[doc(hidden)]
 pub mod bench;
+mod cgroup;
 mod child;
 mod clock;
 mod config;

@@ -6,6 +6,7 @@
 //! may last as long as its tasks do. How long a `systemctl stop` may take is for the unit to say (`TimeoutStopSec=`), hence
 //! no `EXTEND_TIMEOUT_USEC`: a machine that shuts down does not wait for a task of a day.
 
+use std::future::pending;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -40,11 +41,6 @@ impl Manager {
         Some(Manager { messages, sending: tokio::spawn(send(inbox)), beats })
     }
 
-    /// Waits until the next beat is due. Cancel-safe.
-    pub(crate) async fn due(&mut self) {
-        self.beats.tick().await;
-    }
-
     pub(crate) fn ready(&self) {
         self.say("READY=1".to_owned());
     }
@@ -64,6 +60,14 @@ impl Manager {
 
     fn say(&self, text: String) {
         let _ = self.messages.try_send(text);
+    }
+}
+
+/// Waits until a manager, if there is one, is to hear a beat. Cancel-safe.
+pub(crate) async fn beat_due(manager: Option<&mut Manager>) {
+    match manager {
+        Some(manager) => _ = manager.beats.tick().await,
+        None => pending().await,
     }
 }
 

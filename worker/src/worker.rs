@@ -19,9 +19,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tracing::{debug, info};
 
 use crate::attempt::Key;
+use crate::cgroup::{self, Places};
 use crate::config::Config;
 use crate::memory::{self, Memory};
-use crate::notify::Manager;
+use crate::notify::{Manager, beat_due};
 use crate::outbox::{self, Outbox};
 use crate::registry::{Function, Registry};
 use crate::runtime::{
@@ -131,6 +132,7 @@ pub(crate) async fn run_functions(
 
 struct Loop {
     config: Config,
+    places: Places,
     incarnation: Incarnation,
     shared: Arc<Shared>,
     registry: Arc<Registry>,
@@ -142,6 +144,8 @@ struct Loop {
     blobs: Blobs,
     values: Values,
     uploads: JoinSet<()>,
+    /// What is done beside the tasks.
+    chores: JoinSet<()>,
     link: Option<Link>,
     /// Whether this worker has ever been welcome: before, a refusal is its end.
     known: bool,
@@ -214,6 +218,9 @@ impl Loop {
             .map_err(|errno| Error::Spawner(errno.into()))?;
         let open_files = raise_open_files();
         let incarnation = Incarnation(rand::random::<u64>().max(1));
+        // Before there are threads or children: the worker may have to step into another group, and they with it.
+        let places = cgroup::find();
+        cgroup::sweep(&places);
         let setup = Setup {
             incarnation: incarnation.0,
             addr: config.access.addr.clone(),
@@ -222,6 +229,7 @@ impl Loop {
             open_files,
             nobody_to_tell: config.coordinator_is_here,
             source_address: config.source_address.map(|ip| ip.to_string()).unwrap_or_default(),
+            places: Some((&places).into()),
         };
         let who = Who { program: config.spawner.clone(), setup };
         // Bounded by what sends into it: two reports a task that runs, and output as far as there is room for it.
@@ -247,8 +255,11 @@ impl Loop {
                 return nothing.map(|_| None);
             }
         };
+        let mut chores = JoinSet::new();
+        chores.spawn(cgroup::sweep_again(places.clone()));
         let (values, stored) = Values::new();
         let worker = Loop {
+            places,
             incarnation,
             shared,
             registry,
@@ -260,6 +271,7 @@ impl Loop {
             blobs,
             values,
             uploads: JoinSet::new(),
+            chores,
             link: None,
             known: false,
             losses: Losses::default(),
@@ -292,6 +304,7 @@ impl Loop {
         info!(
             name = self.config.name,
             slots = self.config.slots,
+            limits = self.places.kept(),
             addr = self.config.access.addr,
             "worker started"
         );
@@ -346,6 +359,7 @@ impl Loop {
     fn is_done(&mut self) -> bool {
         self.runtimes.tend();
         take_leave(&mut self.uploads);
+        take_leave(&mut self.chores);
         if self.phase == Phase::Working {
             return false;
         }
@@ -427,13 +441,6 @@ async fn ready(outgoing: Option<&Outgoing>) {
         // A link that is lost is not ready; the session will say so.
         Some(outgoing) if outgoing.ready().await => {}
         Some(_) | None => pending().await,
-    }
-}
-
-async fn beat_due(manager: Option<&mut Manager>) {
-    match manager {
-        Some(manager) => manager.due().await,
-        None => pending().await,
     }
 }
 
