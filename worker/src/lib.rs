@@ -81,6 +81,7 @@
 //! | `program.rs` | [`Worker`]: what a worker program says and does |
 //! | `registry.rs` | name → function; types become bytes |
 //! | `config.rs` | every setting once |
+//! | `percore/` | several workers, each held to a core, and who looks after them |
 //! | `worker.rs`, `worker/` | the loop: what was said, what happened, what starts now |
 //! | `session/` | the link to the coordinator, and the only files that know the wire |
 //! | `attempt.rs` | the worker's own words for what it runs |
@@ -118,6 +119,7 @@ mod notify;
 mod outbox;
 mod output;
 mod panics;
+mod percore;
 mod program;
 mod registry;
 mod runtime;
@@ -128,7 +130,7 @@ pub mod spawner;
 mod sys;
 mod worker;
 
-pub use config::{Args, Config, LogFormat, OnLeaseLost};
+pub use config::{Args, Config, LogFormat, OnLeaseLost, Slots};
 pub use context::{Context, Output, Stopped, Why};
 pub use current::{current, print_stderr, print_stdout};
 pub use failure::{Failure, OrFatal};

@@ -16,6 +16,7 @@ use crate::config::{Args, Config, LogFormat};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::log;
+use crate::percore::{self, Seat};
 use crate::registry::{self, Function, Kind};
 use crate::worker::{Error, Functions, run_functions};
 
@@ -201,13 +202,20 @@ impl Worker {
         let matches = self.command().get_matches_from(words);
         let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         log::start(args.log_format);
-        match self.work(args) {
-            Ok(()) => ExitCode::SUCCESS,
+        match self.be_one_or_many(args) {
+            Ok(code) => ExitCode::from(code),
             Err(error) => {
                 eprintln!("taskq-worker: {error:#}");
                 ExitCode::from(exit_code(&error))
             }
         }
+    }
+
+    fn be_one_or_many(self, mut args: Args) -> anyhow::Result<u8> {
+        if args.per_core && !Seat::take(&mut args)? {
+            return percore::supervise(&args);
+        }
+        self.work(args).map(|()| 0)
     }
 
     /// The command line, which says what functions there are.
