@@ -65,7 +65,14 @@ impl Manager {
         self.socket.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).expect("a time limit");
         match self.socket.recv(&mut bytes) {
             Ok(length) => Some(String::from_utf8_lossy(&bytes[..length]).into_owned()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
+                None
+            }
             Err(error) => panic!("the socket for notifications: {error}"),
         }
     }

@@ -97,13 +97,16 @@ fn a_busy_task_gets_no_more_of_the_processor() {
     let Some(mut cluster) = limited_cluster() else { return };
     cluster.worker(1);
     let python = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass";
-    let job =
-        cluster.taskq(&["submit", "--wait", "--max-cpu", "0.3", "--", "python3", "-c", python]).ok().number();
+    let job = cluster
+        .taskq(&["submit", "--wait", "--max-cpu", "0.05", "--", "python3", "-c", python])
+        .ok()
+        .number();
     let usage =
         cluster.api().task(job, 0).outcome.clone().and_then(|outcome| outcome.usage).expect("it has ended");
     let share = (usage.user_us + usage.system_us) as f64 / usage.wall_us as f64;
-    // A quota is for each tenth of a second, and the last one may be begun; a busy machine gives less.
-    assert!(share < 0.4, "it had {share:.2} of a core: {usage:?}");
+    // A quota is for each tenth of a second, and the last one may be begun. Without it, even a task on a busy machine has
+    // more.
+    assert!(share < 0.08, "it had {share:.2} of a core: {usage:?}");
     no_groups_of(&cluster);
 }
 
