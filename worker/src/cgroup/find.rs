@@ -79,7 +79,7 @@ fn step_down(folder: &Path) -> io::Result<Places> {
         let inner = folder.join(OWN);
         let made = fs::create_dir(&inner);
         if let Err(error) = made
-            .or_else(|error| already_there(error))
+            .or_else(already_there)
             .and_then(|()| write(&inner, "cgroup.procs", std::process::id()))
             .and_then(|()| hand_on(above, &wanted))
         {

@@ -130,7 +130,8 @@ struct Met {
 /// In the largest unit that leaves no rest.
 fn limit_of_memory(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let (unit, name) = units.into_iter().find(|(unit, _)| bytes % unit == 0).unwrap_or((1, "bytes"));
+    let (unit, name) =
+        units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit)).unwrap_or((1, "bytes"));
     format!("{} {name}", bytes / unit)
 }
 

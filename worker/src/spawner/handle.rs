@@ -330,7 +330,7 @@ impl Connection {
                 self.next_id += 1;
                 self.starting.insert(id, answer);
                 let Command { argv, env, cwd, nice, limits, .. } = *command;
-                let limits = (limits != Limits::default()).then(|| wire::Limits {
+                let limits = (limits != Limits::default()).then_some(wire::Limits {
                     memory_bytes: limits.memory_bytes,
                     cpu_milli: limits.cpu_milli,
                     processes: limits.processes,
