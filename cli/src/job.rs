@@ -60,6 +60,16 @@ struct Program {
     /// What the tasks read from standard input, at most 32 MiB (`-`: what this command reads)
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
+    /// Kill an attempt that needs more memory than this, with all that it has started; its outcome says so. Like the two
+    /// below it needs a worker whose kernel keeps it: `taskq worker show NAME` says which it does
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    max_memory: Option<u64>,
+    /// Slow an attempt down that wants more of the processors than this, such as 1.5 cores
+    #[arg(long, value_name = "CORES", value_parser = quantity::cores)]
+    max_cpu: Option<u32>,
+    /// Let an attempt have no more processes and threads than this at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_processes: Option<u32>,
     /// Run again only after these exit codes [default: after each failure]
     #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..=255))]
     retry_on: Vec<i32>,
@@ -156,13 +166,17 @@ impl Args {
 
     /// An option that only a program has, if one was given.
     pub(crate) fn of_programs_only(&self) -> Option<&'static str> {
-        let Program { shell, cwd, env, env_all, stdin, retry_on } = &self.program;
+        let Program { shell, cwd, env, env_all, stdin, max_memory, max_cpu, max_processes, retry_on } =
+            &self.program;
         let given = [
             (*shell, "-c"),
             (cwd.is_some(), "--cwd"),
             (!env.is_empty(), "--env"),
             (*env_all, "--env-all"),
             (stdin.is_some(), "--stdin"),
+            (max_memory.is_some(), "--max-memory"),
+            (max_cpu.is_some(), "--max-cpu"),
+            (max_processes.is_some(), "--max-processes"),
             (!retry_on.is_empty(), "--retry-on"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
@@ -264,6 +278,15 @@ impl Program {
         job = job.cwd(self.directory()?).stdin(self.read_stdin()?);
         for (key, value) in self.environment()? {
             job = job.env(key, value);
+        }
+        if let Some(bytes) = self.max_memory {
+            job = job.max_memory(bytes);
+        }
+        if let Some(milli) = self.max_cpu {
+            job = job.max_cpu(milli);
+        }
+        if let Some(processes) = self.max_processes {
+            job = job.max_processes(processes);
         }
         Ok(job.retry_exit_codes(self.retry_on.iter().copied()))
     }

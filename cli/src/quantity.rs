@@ -58,6 +58,14 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("{text:?} is too large"))
 }
 
+/// `2`, `1.5`, `0.25`: in thousandths of a core.
+pub(crate) fn cores(text: &str) -> Result<u32, String> {
+    let wrong = || format!("{text:?} is not a number of cores (examples: 0.5, 2); the least is 0.01");
+    let cores: f64 = text.parse().map_err(|_| wrong())?;
+    let milli = (cores * 1_000.0).round();
+    if (10.0..=4_096_000.0).contains(&milli) { Ok(milli as u32) } else { Err(wrong()) }
+}
+
 /// The pauses between attempts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Backoff {

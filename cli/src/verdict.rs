@@ -20,7 +20,10 @@ pub(crate) fn how(outcome: &Outcome) -> String {
         false => format!("{word}: {message}"),
     };
     match outcome.kind() {
+        // Of a program the worker says only what its end does not: which limit it met.
+        outcome::Kind::Exited if !message.is_empty() => format!("exit {}: {message}", outcome.exit_code),
         outcome::Kind::Exited => format!("exit {}{memory}", outcome.exit_code),
+        outcome::Kind::Signaled if message.starts_with("killed: ") => message.to_owned(),
         outcome::Kind::Signaled => format!("killed by signal {}{memory}", outcome.signal),
         outcome::Kind::TimedOut => with_message("timed out"),
         outcome::Kind::Cancelled => "cancelled".to_owned(),

@@ -160,6 +160,26 @@ impl JobBuilder {
         self
     }
 
+    /// The most memory, in bytes, that an attempt and all that it starts may use; who needs more is killed, and its outcome
+    /// says so. Like the limits below it is kept by the kernel of a worker, so that the job goes only to workers where that
+    /// is possible; and commands have it, not calls. Default: no limit.
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.limits().memory_bytes = bytes;
+        self
+    }
+
+    /// The most processor time, in thousandths of a core, that an attempt gets with all that it starts. Default: no limit.
+    pub fn max_cpu(mut self, milli: u32) -> Self {
+        self.limits().cpu_milli = milli;
+        self
+    }
+
+    /// The most processes, threads included, that an attempt has at once. Default: no limit.
+    pub fn max_processes(mut self, processes: u32) -> Self {
+        self.limits().processes = processes;
+        self
+    }
+
     /// The most that one attempt may take, from process start. Default: no limit.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.spec.timeout_ms = millis(timeout);
@@ -341,6 +361,10 @@ impl JobBuilder {
 
     fn resources(&mut self) -> &mut model::Resources {
         self.spec.resources.get_or_insert_default()
+    }
+
+    fn limits(&mut self) -> &mut model::Limits {
+        self.spec.limits.get_or_insert_default()
     }
 
     fn retry(&mut self) -> &mut model::Retry {

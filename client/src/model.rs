@@ -5,8 +5,8 @@ use crate::JobId;
 pub use taskq_proto::v1::Elements;
 pub use taskq_proto::v1::{
     Acted, Blob, Call, Command, Counts, ExplainReply, Failure, Filter, Function, Job, JobSpec, JobTasks,
-    LogChunk, Outcome, Progress, PurgeQueueReply as Purged, Queue, Range, Reason, Resources, Retry,
-    Selection, Source, Span, State, StatsReply as Stats, Stream, Table, Task, TaskRef, Usage, Worker,
+    Limit, Limits, LogChunk, Outcome, Progress, PurgeQueueReply as Purged, Queue, Range, Reason, Resources,
+    Retry, Selection, Source, Span, State, StatsReply as Stats, Stream, Table, Task, TaskRef, Usage, Worker,
     failure, function, outcome, source, worker,
 };
 pub use taskq_proto::{STDIN_BYTES, VALUE_BYTES};

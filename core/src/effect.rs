@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use crate::{
     event::{Held, Progress, Stream},
     id::{Attempt, Epoch, JobId, Lease, Millis, Rank, RequestId, SessionId, TaskId, WallTime, WorkerId},
-    job::{Counts, End, Key, Phase, Policy, Runtime},
+    job::{Counts, End, Key, Limits, Phase, Policy, Runtime},
     overview::Overview,
 };
 
@@ -390,6 +390,8 @@ pub struct WorkerView {
     pub functions: BTreeMap<Arc<str>, Runtime>,
     /// It runs commands too.
     pub commands: bool,
+    /// What it can limit.
+    pub limits: Limits,
     /// Where it connects from.
     pub address: Arc<str>,
     /// Slots of either kind whose function goes on without a task.
@@ -498,6 +500,8 @@ pub enum Lack {
     },
     /// Leave to run commands.
     Commands,
+    /// A kernel that keeps these limits.
+    Limits(Limits),
     /// Each is offered, but not all by one worker.
     Together,
 }

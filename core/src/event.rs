@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::{
     id::{Attempt, JobId, Lease, Millis, RequestId, SessionId, TaskId, WorkerId},
-    job::{NewJob, Runtime},
+    job::{Limits, NewJob, Runtime},
 };
 
 /// One thing that happened.
@@ -226,6 +226,8 @@ pub struct WorkerHello {
     pub functions: BTreeMap<Arc<str>, Runtime>,
     /// It runs commands too.
     pub commands: bool,
+    /// What it can limit.
+    pub limits: Limits,
     /// Where it connects from, for display.
     pub address: Arc<str>,
     /// The most tasks it takes, running and waiting; at least `slots`.

@@ -48,6 +48,47 @@ pub struct Shape {
     pub named: BTreeMap<Arc<str>, u64>,
     /// Labels that the worker must have.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// What of it the worker must be able to limit.
+    pub limits: Limits,
+}
+
+/// What the kernel of a worker keeps within bounds. How narrow these are is between job and worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Limits {
+    /// Memory.
+    pub memory: bool,
+    /// Processor time.
+    pub cpu: bool,
+    /// The number of processes.
+    pub processes: bool,
+}
+
+impl Limits {
+    /// Whether these are all that the others are.
+    #[must_use]
+    pub fn cover(self, others: Limits) -> bool {
+        others.without(self) == Limits::default()
+    }
+
+    /// Those that are not among the others.
+    #[must_use]
+    pub fn without(self, others: Limits) -> Limits {
+        Limits {
+            memory: self.memory && !others.memory,
+            cpu: self.cpu && !others.cpu,
+            processes: self.processes && !others.processes,
+        }
+    }
+
+    /// Those that are in either.
+    #[must_use]
+    pub fn and(self, others: Limits) -> Limits {
+        Limits {
+            memory: self.memory || others.memory,
+            cpu: self.cpu || others.cpu,
+            processes: self.processes || others.processes,
+        }
+    }
 }
 
 /// How a worker runs a function.

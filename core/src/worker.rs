@@ -170,9 +170,10 @@ impl Worker {
         self.tasks.get(&task).is_some_and(|place| place.executing.is_some())
     }
 
-    /// It runs such tasks, has the labels and, were it empty, the room.
+    /// It runs such tasks, can limit them, has the labels and, were it empty, the room.
     pub(crate) fn could_run(&self, shape: &Shape) -> bool {
         self.slot_kind(shape).is_some_and(|kind| shape.slots <= self.slots(kind).offered())
+            && self.hello.limits.cover(shape.limits)
             && shape.labels.iter().all(|(key, value)| self.hello.labels.get(key) == Some(value))
             && shape.named.iter().all(|(key, n)| self.hello.named.get(key).copied().unwrap_or(0) >= *n)
     }

@@ -15,6 +15,7 @@ pub mod elements;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod notify;
 pub mod store;
 pub mod templates;
 
@@ -73,6 +74,7 @@ pub struct Coordinator {
     state: State,
     epoch: Epoch,
     clock: Clock,
+    manager: Option<notify::Manager>,
 }
 
 /// Opens the store, restores the state in a new epoch and writes `access.toml`.
@@ -105,7 +107,7 @@ pub fn open(config: Config, listener: TcpListener) -> Result<Coordinator, Error>
         Some(dir) if config.advertise => access::ensure(dir, addr, given)?,
         Some(_) | None => Access { addr, token: given.unwrap_or_else(Token::random) },
     };
-    Ok(Coordinator { config, listener, access, store, state, epoch, clock })
+    Ok(Coordinator { config, listener, access, store, state, epoch, clock, manager: None })
 }
 
 fn open_store(dir: &Path, config: &Config) -> Result<LogStore, store::Error> {
@@ -120,12 +122,18 @@ impl Coordinator {
         &self.access
     }
 
+    /// Lets a service manager know how it is.
+    #[must_use]
+    pub fn told_to(self, manager: Option<notify::Manager>) -> Coordinator {
+        Coordinator { manager, ..self }
+    }
+
     /// Answers until `shutdown` is ready, then ends within a few seconds; running tasks go on at their workers.
     ///
     /// # Errors
     /// If the store or the gRPC server fails. Nothing is acknowledged after the store's first error.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let Coordinator { config, listener, access, store, state, epoch, clock } = self;
+        let Coordinator { config, listener, access, store, state, epoch, clock, manager } = self;
         let instance = access.token.fingerprint();
         let (handle, inbox) = Handle::new(Arc::new(Sessions::default()));
         let metrics = Arc::new(Metrics::default());
@@ -136,6 +144,7 @@ impl Coordinator {
         let (commits, mut committed) = commit::start(Arc::clone(&store), deliver, Arc::clone(&metrics));
         start_loop(run::run(clock, state, inbox, commits, stopping.clone()))?;
 
+        let telling = manager.map(|manager| tokio::spawn(manager.tell(handle.clone(), stopping.clone())));
         let start = Start { at: tokio::time::Instant::now(), epoch, instance };
         let context = Context {
             handle: handle.clone(),
@@ -176,6 +185,10 @@ impl Coordinator {
         stop.send_replace(true);
         handle.close();
         retaining.abort();
+        if let Some(telling) = telling {
+            // A manager that does not listen holds up nothing.
+            let _told = tokio::time::timeout(FAREWELL, telling).await;
+        }
         drop((serving, pages, handle));
         match stored {
             Some(failed) => failed?,

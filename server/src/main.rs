@@ -7,6 +7,7 @@ use clap::Parser as _;
 use taskq_server::{
     Error, cmd,
     config::{Args, CommandLine, LogFormat},
+    notify::Manager,
     store,
 };
 use tokio::{
@@ -56,7 +57,7 @@ fn serve(args: &Args) -> anyhow::Result<()> {
             let said = taskq_server::listen::refused(&args.listen.to_string(), &error);
             anyhow::Error::new(Error::Listen(error)).context(said)
         })?;
-        let coordinator = taskq_server::open(config, listener)?;
+        let coordinator = taskq_server::open(config, listener)?.told_to(Manager::find());
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let shutdown = async move {

@@ -43,6 +43,7 @@ pub struct Setup {
     arguments: Vec<String>,
     wrapper: Vec<String>,
     environment: Vec<(String, String)>,
+    server_environment: Vec<(String, String)>,
     tolerated: Vec<String>,
 }
 
@@ -79,6 +80,12 @@ impl Setup {
     /// An environment variable of the coordinator and its workers.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// An environment variable of the coordinator alone.
+    pub fn server_env(mut self, name: &str, value: &str) -> Self {
+        self.server_environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -240,6 +247,7 @@ impl Cluster {
             command.arg("--listen").arg(&self.address);
         }
         self.surroundings(&mut command);
+        command.envs(self.setup.server_environment.iter().map(|(name, value)| (name, value)));
         Daemon::start("taskq-server", &self.folder().join("server.log"), command)
     }
 
@@ -356,6 +364,11 @@ impl Cluster {
     /// A worker, for signals and its end.
     pub fn worker_at(&mut self, number: usize) -> &mut Daemon {
         self.workers[number].as_mut().expect("this worker was started")
+    }
+
+    /// The process ids of the workers that were started, those that have ended included.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.workers.iter().flatten().map(Daemon::pid).collect()
     }
 
     fn worker_ended(&mut self, number: usize) -> bool {

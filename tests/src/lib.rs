@@ -2,9 +2,10 @@
 //!
 //! Reading order: [`Cluster`] is what a test starts with; [`Taskq`] runs the command line against it; [`Api`] speaks
 //! gRPC where a test needs more than the command line says; [`wait`] is the only way in which a test waits.
-//! [`Ledger`] counts what tasks really did, [`notes`] makes the calls that write into it, [`procs`] looks at processes, [`Disk`] makes file systems to break,
-//! [`http`] speaks HTTP/1 and reads metrics, [`FakeWorker`] speaks the worker protocol without running anything, [`Proxy`] is a cable
-//! that can be pulled or go dead in silence, [`Hosts`] is a network of machines of their own.
+//! [`Ledger`] counts what tasks really did, [`Manager`] is told what systemd would be, [`notes`] makes the calls that write
+//! into the ledger, [`procs`] looks at processes, [`Disk`] makes file systems to break, [`http`] speaks HTTP/1 and reads metrics,
+//! [`FakeWorker`] speaks the worker protocol without running anything, [`Proxy`] is a cable that can be pulled or go dead in silence,
+//! [`Hosts`] is a network of machines of their own.
 //!
 //! The harness knows the system only through its command lines, its files and its wire contract.
 
@@ -19,6 +20,7 @@ pub mod hosts;
 pub mod http;
 pub mod ledger;
 pub mod load;
+pub mod manager;
 pub mod need;
 pub mod notes;
 pub mod procs;
@@ -36,6 +38,7 @@ pub use fake_worker::FakeWorker;
 pub use hosts::{Host, Hosts};
 pub use http::Exposition;
 pub use ledger::Ledger;
+pub use manager::Manager;
 pub use proxy::Proxy;
 pub use seed::Seed;
 pub use taskq::{Run, Taskq};

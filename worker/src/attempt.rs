@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use taskq_template::Template;
 
+use crate::cgroup::Limits;
+
 /// A job's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct JobId(pub u64);
@@ -45,6 +47,8 @@ pub(crate) struct Job {
     /// Between TERM and KILL.
     pub grace: Duration,
     pub needs: Needs,
+    /// Of a command.
+    pub limits: Limits,
     pub priority: i32,
     pub output_limit: ByteCount,
     /// Values are numbers, and are not sent: row `i` is `start + i * step`.
@@ -282,6 +286,7 @@ pub(crate) mod tests {
             timeout: None,
             grace: Duration::from_secs(10),
             needs: Needs { slots: 1, named: BTreeMap::new() },
+            limits: Limits::default(),
             priority: 0,
             output_limit: ByteCount(1 << 20),
             range: None,

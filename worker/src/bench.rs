@@ -8,6 +8,7 @@ use taskq_template::Template;
 use tokio::sync::mpsc;
 
 use crate::attempt::{ByteCount, Epoch, How, Job, JobId, Key, Needs, Program, Task};
+use crate::cgroup::Limits;
 use crate::memory::Memory;
 use crate::outbox::{self, Event};
 use crate::runtime::{Commands, Flusher, News, Runtime, Shared, Surroundings};
@@ -74,6 +75,7 @@ fn job() -> Job {
         timeout: None,
         grace: Duration::from_secs(10),
         needs: Needs { slots: 1, ..Needs::default() },
+        limits: Limits::default(),
         priority: 0,
         output_limit: ByteCount(1 << 20),
         range: None,

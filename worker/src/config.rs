@@ -36,9 +36,16 @@ pub struct Args {
     /// File with address and token, as the coordinator wrote it [env: TASKQ_ACCESS] [default: in the data directory]
     #[arg(long, value_name = "FILE")]
     pub access: Option<PathBuf>,
-    /// How many tasks may run at once. Default: one per core.
-    #[arg(long, env = "TASKQ_SLOTS", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
-    pub slots: Option<u32>,
+    /// How many tasks may run at once; auto: one for each core that this process may use, by its affinity and its
+    /// container's quota. Default: auto.
+    #[arg(long, env = "TASKQ_SLOTS", value_name = "N|auto", value_parser = slots)]
+    pub slots: Option<Slots>,
+    /// Start a worker with one slot for each core, NAME-0, NAME-1, ..., each held to its core with all that it runs, and look
+    /// after them. Right where tasks keep a core busy each, and suffer from being moved: simulations, encoders, benchmarks.
+    /// One worker with many slots (the default) is right for everything else: it costs less memory, lets the kernel choose
+    /// the core, and alone can run a task of several slots. The exit code is the first bad one of theirs.
+    #[arg(long, conflicts_with_all = ["slots", "resources"])]
+    pub per_core: bool,
     /// Name of this worker. Default: HOSTNAME-PID. Give one that stays to be known again after a restart.
     #[arg(long, env = "TASKQ_NAME", value_parser = name)]
     pub name: Option<String>,
@@ -84,6 +91,15 @@ pub enum OnLeaseLost {
     Kill,
 }
 
+/// How many slots a worker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// One for each core that it may use.
+    Auto,
+    /// So many: 1 to 4,096.
+    Count(u32),
+}
+
 /// Form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -122,6 +138,8 @@ pub struct Config {
     /// The coordinator lives in this very process, or ends with it, so that nobody is left to be told when the process is
     /// killed.
     pub coordinator_is_here: bool,
+    /// Whether systemd is told how this process is, if its environment asks for it (`NOTIFY_SOCKET`).
+    pub tell_manager: bool,
     /// An executable that calls [`maybe_become`](crate::spawner::maybe_become) first in its `main`. Default: this
     /// process's own. Children for process functions are started from it, too: it has to have the same functions.
     pub spawner: PathBuf,
@@ -144,6 +162,7 @@ impl Config {
             nice: 10,
             on_lease_lost: OnLeaseLost::default(),
             coordinator_is_here: false,
+            tell_manager: false,
             spawner: PathBuf::from("/proc/self/exe"),
         }
     }
@@ -174,7 +193,10 @@ impl TryFrom<Args> for Config {
         let default = Config::new(access);
         Ok(Config {
             name: args.name.unwrap_or(default.name),
-            slots: args.slots.unwrap_or(default.slots),
+            slots: match args.slots {
+                Some(Slots::Count(slots)) => slots,
+                Some(Slots::Auto) | None => default.slots,
+            },
             labels: args.labels.into_iter().collect(),
             resources: args.resources.into_iter().collect(),
             async_slots: args.async_slots,
@@ -213,6 +235,14 @@ fn name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("a name is 1 to 64 letters, digits, dots, underscores or dashes, and starts with a letter or digit".into())
+    }
+}
+
+fn slots(text: &str) -> Result<Slots, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Slots::Auto),
+        Ok(count @ 1..=SLOTS_MAX) => Ok(Slots::Count(count)),
+        Ok(_) | Err(_) => Err(format!("write a number from 1 to {SLOTS_MAX}, or auto")),
     }
 }
 
@@ -275,7 +305,7 @@ mod tests {
         let args =
             ["taskq-worker", "--slots", "3", "--label", "zone=a", "--resource", "gpu=2", "--nice", "0"];
         let args = Args::try_parse_from(args).expect("valid");
-        assert_eq!(args.slots, Some(3));
+        assert_eq!(args.slots, Some(Slots::Count(3)));
         assert_eq!(args.labels, [("zone".to_owned(), "a".to_owned())]);
         assert_eq!(args.resources, [("gpu".to_owned(), 2)]);
         for wrong in [["--slots", "0"], ["--slots", "4097"], ["--resource", "gpu"], ["--resource", "gpu=-1"]]

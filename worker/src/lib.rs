@@ -81,6 +81,7 @@
 //! | `program.rs` | [`Worker`]: what a worker program says and does |
 //! | `registry.rs` | name → function; types become bytes |
 //! | `config.rs` | every setting once |
+//! | `percore/` | several workers, each held to a core, and who looks after them |
 //! | `worker.rs`, `worker/` | the loop: what was said, what happened, what starts now |
 //! | `session/` | the link to the coordinator, and the only files that know the wire |
 //! | `attempt.rs` | the worker's own words for what it runs |
@@ -92,8 +93,10 @@
 //! | `child/` | the child's side of a process function |
 //! | `spawner/` | the process that starts and outlives commands and children |
 //! | `memory.rs` | was it killed because memory ran out? |
+//! | `cgroup/` | limits that the kernel keeps for one attempt |
 //! | `output.rs` | what is kept of a stream |
 //! | `outbox.rs` | what the coordinator has not confirmed |
+//! | `notify.rs` | what systemd is told |
 //! | `sys.rs` | system calls without a safe wrapper |
 //! | `bench.rs` | the way of a task without a coordinator, for `benches/` |
 //!
@@ -103,6 +106,7 @@
 mod attempt;
 #[doc(hidden)]
 pub mod bench;
+mod cgroup;
 mod child;
 mod clock;
 mod config;
@@ -111,9 +115,11 @@ mod current;
 mod failure;
 pub mod log;
 mod memory;
+mod notify;
 mod outbox;
 mod output;
 mod panics;
+mod percore;
 mod process;
 mod program;
 mod registry;
@@ -125,7 +131,7 @@ pub mod spawner;
 mod sys;
 mod worker;
 
-pub use config::{Args, Config, LogFormat, OnLeaseLost};
+pub use config::{Args, Config, LogFormat, OnLeaseLost, Slots};
 pub use context::{Context, Output, Stopped, Why};
 pub use current::{current, print_stderr, print_stdout};
 pub use failure::{Failure, OrFatal};

@@ -16,6 +16,7 @@ use crate::config::{Args, Config, LogFormat};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::log;
+use crate::percore::{self, Seat};
 use crate::registry::{self, Function, Kind};
 use crate::worker::{Error, Functions, run_functions};
 
@@ -202,13 +203,20 @@ impl Worker {
         let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let format = args.log_format;
         log::start(format);
-        match self.work(args) {
-            Ok(()) => ExitCode::SUCCESS,
+        match self.be_one_or_many(args) {
+            Ok(code) => ExitCode::from(code),
             Err(error) => {
                 log::failed(format, &error, exit_code(&error));
                 ExitCode::from(exit_code(&error))
             }
         }
+    }
+
+    fn be_one_or_many(self, mut args: Args) -> anyhow::Result<u8> {
+        if args.per_core && !Seat::take(&mut args)? {
+            return percore::supervise(&args);
+        }
+        self.work(args).map(|()| 0)
     }
 
     /// The command line, which says what functions there are.
@@ -236,7 +244,7 @@ impl Worker {
         // Tasks run under the same user: they must not read the token out of this process.
         let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let config = Config::try_from(args).context("find the coordinator")?;
-        let config = Config { coordinator_is_here: self.coordinator_is_here, ..config };
+        let config = Config { coordinator_is_here: self.coordinator_is_here, tell_manager: true, ..config };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

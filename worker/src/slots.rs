@@ -196,6 +196,11 @@ impl Slots {
         Busy { slots: of(Lane::Slots), asynchronous: of(Lane::Async) }
     }
 
+    /// Slots that nothing takes, but for those of asynchronous calls.
+    pub(crate) fn unused(&self) -> u32 {
+        u32::try_from(self.lanes[Lane::Slots as usize].free.len()).expect("not more than there are slots")
+    }
+
     /// Takes a waiting task out. None if it does not wait here.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Task> {
         let (lane, place) = self.places.remove(&key)?;

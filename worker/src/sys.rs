@@ -33,6 +33,8 @@ pub(crate) struct Plan<'a> {
     pub stdio: [BorrowedFd<'a>; 3],
     /// Added to the spawner's own niceness.
     pub nice: i32,
+    /// Files of control groups that the child enters; three at most.
+    pub groups: &'a [BorrowedFd<'a>],
 }
 
 /// How far a start got before it failed.
@@ -40,6 +42,8 @@ pub(crate) struct Plan<'a> {
 pub(crate) enum Stage {
     /// No process could be made.
     Fork,
+    /// Its control groups could not be made or entered.
+    Group,
     /// The process could not be prepared.
     Setup,
     /// The working directory could not be entered.
@@ -63,6 +67,8 @@ struct Order {
     cwd: *const c_char,
     stdio: [RawFd; 3],
     nice: c_int,
+    /// -1: none.
+    groups: [RawFd; 3],
     parent: libc::pid_t,
     no_signals: libc::sigset_t,
     failure: Option<Failure>,
@@ -95,6 +101,7 @@ pub(crate) fn spawn(plan: &Plan<'_>, stack: &mut Stack) -> Result<i32, Failure> 
         cwd: plan.cwd.map_or(ptr::null(), CStr::as_ptr),
         stdio: plan.stdio.map(|fd| fd.as_raw_fd()),
         nice: plan.nice,
+        groups: std::array::from_fn(|n| plan.groups.get(n).map_or(-1, AsRawFd::as_raw_fd)),
         // SAFETY: getpid has no preconditions.
         parent: unsafe { libc::getpid() },
         no_signals: no_signals(),
@@ -133,6 +140,12 @@ extern "C" fn child(order: *mut c_void) -> c_int {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::getppid() != (*order).parent {
             libc::_exit(127);
+        }
+        // First of all: what follows counts. `0` is whoever writes it.
+        for group in (*order).groups {
+            if group >= 0 && libc::write(group, c"0".as_ptr().cast(), 1) != 1 {
+                fail(order, Stage::Group);
+            }
         }
         if libc::dup2((*order).stdio[0], 0) < 0
             || libc::dup2((*order).stdio[1], 1) < 0

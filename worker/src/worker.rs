@@ -19,8 +19,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tracing::{debug, info};
 
 use crate::attempt::Key;
+use crate::cgroup::{self, Places};
 use crate::config::Config;
 use crate::memory::{self, Memory};
+use crate::notify::{Manager, beat_due};
 use crate::outbox::{self, Outbox};
 use crate::registry::{Function, Registry};
 use crate::runtime::{
@@ -132,6 +134,7 @@ pub(crate) async fn run_functions(
 
 struct Loop {
     config: Config,
+    places: Places,
     incarnation: Incarnation,
     shared: Arc<Shared>,
     registry: Arc<Registry>,
@@ -143,6 +146,8 @@ struct Loop {
     blobs: Blobs,
     values: Values,
     uploads: JoinSet<()>,
+    /// What is done beside the tasks.
+    chores: JoinSet<()>,
     link: Option<Link>,
     /// Whether this worker has ever been welcome: before, a refusal is its end.
     known: bool,
@@ -215,6 +220,9 @@ impl Loop {
             .map_err(|errno| Error::Spawner(errno.into()))?;
         let open_files = raise_open_files();
         let incarnation = Incarnation(rand::random::<u64>().max(1));
+        // Before there are threads or children: the worker may have to step into another group, and they with it.
+        let places = cgroup::find();
+        cgroup::sweep(&places);
         let setup = Setup {
             incarnation: incarnation.0,
             addr: config.access.addr.clone(),
@@ -223,6 +231,7 @@ impl Loop {
             open_files,
             nobody_to_tell: config.coordinator_is_here,
             source_address: config.source_address.map(|ip| ip.to_string()).unwrap_or_default(),
+            places: Some((&places).into()),
         };
         let who = Who { program: config.spawner.clone(), setup };
         // Bounded by what sends into it: two reports a task that runs, and output as far as there is room for it.
@@ -248,8 +257,11 @@ impl Loop {
                 return nothing.map(|_| None);
             }
         };
+        let mut chores = JoinSet::new();
+        chores.spawn(cgroup::sweep_again(places.clone()));
         let (values, stored) = Values::new();
         let worker = Loop {
+            places,
             incarnation,
             shared,
             registry,
@@ -261,6 +273,7 @@ impl Loop {
             blobs,
             values,
             uploads: JoinSet::new(),
+            chores,
             link: None,
             known: false,
             losses: Losses::default(),
@@ -295,9 +308,12 @@ impl Loop {
         info!(
             name = self.config.name,
             slots = self.config.slots,
+            limits = self.places.kept(),
             addr = self.config.access.addr,
             "worker started"
         );
+        let mut manager = if self.config.tell_manager { Manager::find() } else { None };
+        manager.iter().for_each(Manager::ready);
         while !self.is_done() {
             self.start_what_fits();
             // Who has more to do than there are slots reports several ends at a time.
@@ -322,6 +338,7 @@ impl Loop {
                 () = tick(heartbeat) => self.beat(),
                 _ = look.tick() => self.shared.memory.look(),
                 _ = figures.tick(), if is_welcome => self.beat(),
+                () = beat_due(manager.as_mut()) => manager.iter().for_each(|manager| manager.beat(&self.status())),
                 () = at(self.give_back_at) => self.give_back(),
                 () = at(self.fence_at) => self.fence(),
                 () = at(self.leave_at) => break,
@@ -335,6 +352,9 @@ impl Loop {
                 }
             }
         }
+        if let Some(manager) = manager {
+            manager.stopping().await;
+        }
         self.say_goodbye(news).await;
         if let Some(by) = self.drainer {
             info!("drained, as {by}: the worker ends, and is back when it is started again");
@@ -345,6 +365,7 @@ impl Loop {
     fn is_done(&mut self) -> bool {
         self.runtimes.tend();
         take_leave(&mut self.uploads);
+        take_leave(&mut self.chores);
         if self.phase == Phase::Working {
             return false;
         }

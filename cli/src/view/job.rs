@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use taskq_client::model::{Counts, Job, state_word};
+use taskq_client::model::{Counts, Job, Limits, state_word};
 
 use super::{ProgressView, some_time};
 use crate::clock::UnixMs;
@@ -44,6 +44,37 @@ struct CallView {
     codec: String,
 }
 
+/// What each task may use; 0 = no limit.
+#[derive(Serialize)]
+struct LimitsView {
+    memory_bytes: u64,
+    cpu_milli: u32,
+    processes: u32,
+}
+
+impl From<Limits> for LimitsView {
+    fn from(limits: Limits) -> LimitsView {
+        let Limits { memory_bytes, cpu_milli, processes } = limits;
+        LimitsView { memory_bytes, cpu_milli, processes }
+    }
+}
+
+impl LimitsView {
+    fn words(&self) -> String {
+        let mut words = Vec::new();
+        if self.memory_bytes > 0 {
+            words.push(format!("memory {}", text::size(self.memory_bytes)));
+        }
+        if self.cpu_milli > 0 {
+            words.push(format!("{} cores", f64::from(self.cpu_milli) / 1_000.0));
+        }
+        if self.processes > 0 {
+            words.push(format!("{} processes", self.processes));
+        }
+        words.join(", ")
+    }
+}
+
 /// A job, as in `taskq ls`.
 #[derive(Serialize)]
 pub(crate) struct JobView {
@@ -59,6 +90,8 @@ pub(crate) struct JobView {
     cwd: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<CallView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<LimitsView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressView>,
     submitted_unix_ms: u64,
@@ -89,6 +122,7 @@ impl JobView {
             shell: command.shell,
             cwd: command.cwd,
             call: spec.call.map(|call| CallView { function: call.function, codec: call.codec }),
+            limits: spec.limits.filter(|limits| *limits != Limits::default()).map(LimitsView::from),
             progress: job.progress.as_ref().map(ProgressView::from),
             submitted_unix_ms: job.submitted_unix_ms,
             started_unix_ms: some_time(job.started_unix_ms),
@@ -123,6 +157,9 @@ impl JobView {
             let pairs: Vec<String> =
                 self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             add("labels", pairs.join("  "));
+        }
+        if let Some(limits) = &self.limits {
+            add("limits", limits.words());
         }
         let counts = &self.counts;
         add(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use taskq_client::model::function::Runtime;
-use taskq_client::model::{Function, Worker, worker};
+use taskq_client::model::{Function, Limit, Worker, worker};
 
 use crate::output::{Column, View};
 use crate::text;
@@ -30,6 +30,7 @@ pub(crate) struct WorkerView {
     async_slots: u32,
     busy: u32,
     commands: bool,
+    limits: Vec<&'static str>,
     address: String,
 }
 
@@ -51,6 +52,15 @@ impl From<&Function> for FunctionView {
     }
 }
 
+fn limit(limit: Limit) -> Option<&'static str> {
+    match limit {
+        Limit::Unspecified => None,
+        Limit::Memory => Some("memory"),
+        Limit::Cpu => Some("cpu"),
+        Limit::Processes => Some("processes"),
+    }
+}
+
 impl From<Worker> for WorkerView {
     fn from(worker: Worker) -> WorkerView {
         let status = match worker.status() {
@@ -60,6 +70,7 @@ impl From<Worker> for WorkerView {
             worker::Status::Suspect => "suspect",
             worker::Status::Expected => "expected",
         };
+        let limits = worker.limits().filter_map(limit).collect();
         WorkerView {
             name: worker.name,
             host: worker.host,
@@ -76,6 +87,7 @@ impl From<Worker> for WorkerView {
             async_slots: worker.async_slots,
             busy: worker.busy,
             commands: !worker.no_commands,
+            limits,
             address: worker.address,
         }
     }
@@ -137,6 +149,8 @@ impl WorkerView {
         if !self.commands {
             add("commands", "none: it runs functions only".to_owned());
         }
+        let limits = if self.limits.is_empty() { "none".to_owned() } else { self.limits.join(" ") };
+        add("limits", limits);
         if !self.tasks.is_empty() {
             add("tasks", self.tasks.join(" "));
         }

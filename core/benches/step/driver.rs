@@ -13,7 +13,7 @@ use taskq_core::{
     effect::{Effect, Outcome, Reply, Stats},
     event::{Act, Event, Question, Report, ReportKind, Verdict, WorkerHello},
     id::{JobId, Lease, Millis, Now, RequestId, SessionId, TaskId, Timestamp, WorkerId},
-    job::{NewJob, Policy, Retry, Shape},
+    job::{Limits, NewJob, Policy, Retry, Shape},
 };
 
 /// What a worker of two slots that serves functions takes ahead, and the most reports that it sends in one message.
@@ -117,6 +117,7 @@ fn hello(id: WorkerId) -> WorkerHello {
         async_busy: 0,
         functions: BTreeMap::new(),
         commands: true,
+        limits: Limits::default(),
         address: Arc::from(""),
         window: WINDOW,
         held: Vec::new(),

@@ -4,7 +4,7 @@ use crate::{
     array::{Element, Stage},
     effect::{Lack, Reason, Rejection, Reply},
     id::{JobId, Now},
-    job::{Phase, Shape, SlotKind},
+    job::{Limits, Phase, Shape, SlotKind},
     state::{Job, State},
     step::ask,
     worker::Worker,
@@ -138,6 +138,10 @@ fn lacks(workers: &[&Worker], shape: &Shape) -> Vec<Lack> {
         if !workers.iter().any(|worker| worker.hello.labels.get(name) == Some(wanted)) {
             lacks.push(Lack::Label { name: name.clone(), wanted: wanted.clone() });
         }
+    }
+    let kept = workers.iter().fold(Limits::default(), |kept, worker| kept.and(worker.hello.limits));
+    if !kept.cover(shape.limits) {
+        lacks.push(Lack::Limits(shape.limits.without(kept)));
     }
     if lacks.is_empty() {
         lacks.push(Lack::Together);

@@ -11,7 +11,7 @@ use taskq_core::{
     effect::{Effect, Unit},
     event::{Event, Progress, Report, ReportKind, Verdict, WorkerHello},
     id::{Lease, SessionId, TaskId, Timestamp, WorkerId},
-    job::{Policy, Runtime, SlotKind},
+    job::{Limits, Policy, Runtime, SlotKind},
 };
 
 use crate::{audit::Audit, rng::Rng};
@@ -120,6 +120,7 @@ impl Worker {
                 (Arc::from("wait"), Runtime::Async),
             ]),
             commands: true,
+            limits: Limits::default(),
             address: Arc::from("a"),
             window: self.window,
             held: held.into_iter().collect(),

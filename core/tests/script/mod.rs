@@ -17,7 +17,7 @@ use taskq_core::{
         Attempt, Epoch, JobId, Lease, Millis, Now, RequestId, SessionId, TaskId, Timestamp, WallTime,
         WorkerId,
     },
-    job::{CRASH_LIMIT, Key, NewJob, Policy, Retry, Runtime, Shape},
+    job::{CRASH_LIMIT, Key, Limits, NewJob, Policy, Retry, Runtime, Shape},
 };
 
 pub(crate) struct Script {
@@ -176,6 +176,7 @@ impl Script {
                 async_busy: 0,
                 functions: words.0.get("functions").map(|text| functions(text)).unwrap_or_default(),
                 commands: !words.has("nocommands"),
+                limits: words.0.get("limits").map(|text| limits(text)).unwrap_or_default(),
                 address: Arc::from("127.0.0.1"),
                 window: words.or("window", slots + words.or("async", 0)),
                 held: words
@@ -306,6 +307,12 @@ fn config(epoch: u64) -> Config {
     Config { epoch: Epoch(epoch), ..Config::default() }
 }
 
+/// `memory,cpu,processes`, or some of them.
+fn limits(text: &str) -> Limits {
+    let has = |name| text.split(',').any(|word| word == name);
+    Limits { memory: has("memory"), cpu: has("cpu"), processes: has("processes") }
+}
+
 fn new_job(words: &Words) -> NewJob {
     let policy = Policy {
         queue: Arc::from(words.or("queue", "q".to_owned())),
@@ -320,6 +327,7 @@ fn new_job(words: &Words) -> NewJob {
                 .map(|zone| (Arc::from("zone"), Arc::from(zone.as_str())))
                 .into_iter()
                 .collect(),
+            limits: words.0.get("limits").map(|text| limits(text)).unwrap_or_default(),
         },
         retry: Retry {
             max_attempts: words.or("attempts", 1),

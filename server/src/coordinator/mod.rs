@@ -110,7 +110,8 @@ impl Handle {
         reply.await.map_err(|_| Unanswered::Stopping)
     }
 
-    /// The same, ahead of clients that wait, for who watches: also when [`Handle::ask`] is `Busy`.
+    /// The same, ahead of clients that wait, for who watches: also when [`Handle::ask`] is `Busy`. The answer has come through the
+    /// loop and through the thread that syncs the disk, so that both are alive.
     ///
     /// # Errors
     /// `Stopping` if the loop has ended.

@@ -80,6 +80,7 @@ pub(crate) fn policy() -> Policy {
             slots: 2,
             named: [("gpu".into(), 1)].into(),
             labels: [("os".into(), "linux".into())].into(),
+            ..Shape::default()
         },
         retry: Retry {
             max_attempts: 4,

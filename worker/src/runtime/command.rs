@@ -120,6 +120,21 @@ fn passes(failure: Failure) -> bool {
     }
 }
 
+/// Limits that an attempt has met.
+#[derive(Clone, Copy, Default)]
+struct Met {
+    memory: bool,
+    processes: bool,
+}
+
+/// In the largest unit that leaves no rest.
+fn limit_of_memory(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let (unit, name) =
+        units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit)).unwrap_or((1, "bytes"));
+    format!("{} {name}", bytes / unit)
+}
+
 /// By SIGKILL, or a child of the shell that it was; not by this worker.
 fn was_killed_outright(how: How) -> bool {
     match how {
@@ -253,6 +268,7 @@ impl<'a> Running<'a> {
         self.stderr.read_rest();
         let stdout = self.last_output(Stream::Stdout);
         let stderr = self.last_output(Stream::Stderr);
+        let mut met = Met::default();
         let (how, usage, fenced) = match exit {
             Exit::Lost => (How::Lost, Usage::default(), false),
             Exit::Exited(exited) => {
@@ -264,11 +280,13 @@ impl<'a> Running<'a> {
                 };
                 let how =
                     if exited.fenced { How::Rejected } else { self.how(exited.status, exited.was_killed) };
+                met = Met { memory: exited.out_of_memory, processes: exited.out_of_processes };
                 (how, usage, exited.fenced)
             }
         };
-        let out_of_memory = was_killed_outright(how) && self.shared.memory.ran_out();
-        let message = self.message(how, fenced);
+        // The machine counts kills within groups, too: this one has found its victim.
+        let out_of_memory = was_killed_outright(how) && (self.shared.memory.ran_out() || met.memory);
+        let message = self.limit_met(how, met).unwrap_or_else(|| self.message(how, fenced));
         let ended_unix_ms = clock::unix_ms();
         Outcome { how, message, out_of_memory, usage, stdout, stderr, ended_unix_ms, ..Outcome::default() }
     }
@@ -281,6 +299,35 @@ impl<'a> Running<'a> {
             Some(_) | None if libc::WIFSIGNALED(status) => How::Signaled(libc::WTERMSIG(status)),
             Some(_) | None => How::Exited(libc::WEXITSTATUS(status)),
         }
+    }
+
+    /// Which limit is the reason of a failure, or may be.
+    fn limit_met(&self, how: How, met: Met) -> Option<String> {
+        let limits = &self.task.job.limits;
+        let failed = match how {
+            How::Signaled(_) => true,
+            How::Exited(code) => code != 0,
+            How::TimedOut
+            | How::Cancelled
+            | How::CannotExecute(_)
+            | How::Lost
+            | How::Rejected
+            | How::Completed
+            | How::Failed => false,
+        };
+        if met.memory && failed {
+            let limit = limit_of_memory(limits.memory_bytes?);
+            let whole = was_killed_outright(how);
+            let what = if whole { "killed" } else { "a process of it was killed" };
+            return Some(format!("{what}: memory limit {limit}"));
+        }
+        if met.processes && failed {
+            return Some(format!(
+                "it met its limit of {} processes: one could not be made",
+                limits.processes?
+            ));
+        }
+        None
     }
 
     fn message(&self, how: How, fenced: bool) -> String {

@@ -66,7 +66,14 @@ pub(crate) fn expand(task: &Task, slot: u32, surroundings: &Surroundings) -> Res
     }
     let job = &task.job;
     let cwd = job.cwd.clone().into_bytes();
-    Ok(Command { argv, env, cwd, stdin: Stdin::Bytes(job.stdin.clone()), nice: surroundings.nice })
+    Ok(Command {
+        argv,
+        env,
+        cwd,
+        stdin: Stdin::Bytes(job.stdin.clone()),
+        nice: surroundings.nice,
+        limits: job.limits,
+    })
 }
 
 fn environment(task: &Task, slot: u32, surroundings: &Surroundings) -> Vec<Vec<u8>> {
@@ -109,6 +116,10 @@ pub(crate) fn explain(failure: Failure, command: &Command, surroundings: &Surrou
     let (code, what) = match stage {
         Stage::Fork | Stage::Setup => {
             return (How::Rejected, format!("worker {worker} could not make a process: {reason}"));
+        }
+        Stage::Group => {
+            let what = "could not make a control group for the limits of the task";
+            return (How::Rejected, format!("worker {worker} {what}: {reason}"));
         }
         Stage::Cwd => {
             (126, format!("cannot enter the working directory {cwd:?}: {reason}; give another with --cwd"))

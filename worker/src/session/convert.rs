@@ -13,6 +13,7 @@ use crate::attempt::{
     Argument, Blob, ByteCount, Call, Cause, Epoch, Fault, How, Job, JobId, Key, Needs, Outcome, Program,
     Range, Stream, Task,
 };
+use crate::cgroup::{Limits, Places};
 use crate::outbox::{Event, Report};
 use crate::registry::Kind;
 
@@ -48,6 +49,7 @@ pub(super) fn hello(hello: &Hello) -> pb::worker_message::Body {
         functions: hello.functions.iter().map(function).collect(),
         async_slots: hello.async_slots,
         no_commands: hello.no_commands,
+        limits: kept(&hello.places),
     })
 }
 
@@ -83,10 +85,30 @@ pub(super) fn job(template: pb::Template) -> Job {
         timeout: millis(template.timeout_ms),
         grace: millis(template.kill_grace_ms).unwrap_or(if is_call { CALL_GRACE } else { KILL_GRACE }),
         needs: Needs { slots: resources.slots.max(1), named: resources.named.into_iter().collect() },
+        limits: template.limits.map(limits).unwrap_or_default(),
         priority: template.priority,
         output_limit: template.output_limit_bytes.map_or(OUTPUT_LIMIT, ByteCount),
         range: template.range.map(|range| Range { start: range.start, step: range.step.max(1) }),
     }
+}
+
+fn limits(limits: pb::Limits) -> Limits {
+    let some = |number: u32| (number > 0).then_some(number);
+    Limits {
+        memory_bytes: (limits.memory_bytes > 0).then_some(limits.memory_bytes),
+        cpu_milli: some(limits.cpu_milli),
+        processes: some(limits.processes),
+    }
+}
+
+/// What can be limited there.
+fn kept(places: &Places) -> Vec<i32> {
+    let all = [
+        (&places.memory, pb::Limit::Memory),
+        (&places.cpu, pb::Limit::Cpu),
+        (&places.processes, pb::Limit::Processes),
+    ];
+    all.into_iter().filter(|(place, _)| place.is_some()).map(|(_, limit)| limit.into()).collect()
 }
 
 fn call(call: pb::Call) -> Call {

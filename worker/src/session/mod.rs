@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use crate::attempt::{Epoch, Job, JobId, Key, Task};
+use crate::cgroup::Places;
 use crate::outbox::{Report, Seq};
 use crate::process::Process;
 use crate::registry::Kind;
@@ -61,6 +62,8 @@ pub(crate) struct Hello {
     pub functions: Vec<(String, Kind)>,
     pub async_slots: u32,
     pub no_commands: bool,
+    /// What it can limit.
+    pub places: Places,
 }
 
 /// What the link has to say.

@@ -10,14 +10,22 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+use rustix::event::Timespec;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::proc::{self, Identity, OwnChildren};
 use super::wire::Exited;
+use crate::cgroup::Group;
 use crate::sys;
 
 /// Entries that only tasks have, and that tell one attempt from another. A child that serves calls has one of its own.
 const MARKS: [&[u8]; 4] = [b"TASKQ_JOB=", b"TASKQ_TASK=", b"TASKQ_ATTEMPT=", b"TASKQ_CHILD_ID="];
+
+/// The kernel may see a process in its group for a moment after it is gone.
+const REMOVE_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+/// How often that is tried at the end, where the next worker would sweep what is left.
+const LAST_TRIES: u32 = 100;
 
 pub(super) struct Children {
     all: OwnChildren,
@@ -27,6 +35,8 @@ pub(super) struct Children {
     sweeping: Vec<(Attempt, Exited)>,
     /// Where the main process of a running attempt is.
     pids: HashMap<u64, i32>,
+    /// Groups of attempts that are over, in which the kernel still sees somebody.
+    groups: Vec<Group>,
 }
 
 struct Attempt {
@@ -40,6 +50,7 @@ struct Attempt {
     seen: HashSet<Identity>,
     was_killed: bool,
     fenced: bool,
+    group: Option<Group>,
 }
 
 impl Children {
@@ -49,17 +60,18 @@ impl Children {
             running: HashMap::new(),
             sweeping: Vec::new(),
             pids: HashMap::new(),
+            groups: Vec::new(),
         }
     }
 
     /// `started` is just before the process was made: what it takes to make one is a part of its time.
-    pub(super) fn add(&mut self, id: u64, pid: i32, started: Instant, env: &[Vec<u8>]) {
+    pub(super) fn add(&mut self, id: u64, pid: i32, started: Instant, env: &[Vec<u8>], group: Option<Group>) {
         let marks =
             env.iter().filter(|entry| MARKS.iter().any(|mark| entry.starts_with(mark))).cloned().collect();
         let seen = HashSet::new();
         self.running.insert(
             pid,
-            Attempt { id, pid, started, start: None, marks, seen, was_killed: false, fenced: false },
+            Attempt { id, pid, started, start: None, marks, seen, was_killed: false, fenced: false, group },
         );
         self.pids.insert(id, pid);
     }
@@ -118,6 +130,8 @@ impl Children {
                 peak_rss_bytes: ended.peak_rss_bytes,
                 was_killed: attempt.was_killed,
                 fenced: attempt.fenced,
+                out_of_memory: false,
+                out_of_processes: false,
             };
             self.sweeping.push((attempt, exited));
         }
@@ -128,7 +142,8 @@ impl Children {
     fn sweep(&mut self) -> Vec<Exited> {
         let strays = self.strays();
         if strays.is_empty() {
-            return self.sweeping.drain(..).map(|(_, exited)| exited).collect();
+            let over = std::mem::take(&mut self.sweeping);
+            return self.close(over);
         }
         let mut dirty = HashSet::new();
         for stray in strays {
@@ -148,7 +163,40 @@ impl Children {
         let (left, over) =
             std::mem::take(&mut self.sweeping).into_iter().partition(|(a, _)| dirty.contains(&a.id));
         self.sweeping = left;
-        over.into_iter().map(|(_, exited): (Attempt, Exited)| exited).collect()
+        self.close(over)
+    }
+
+    /// Attempts of which nothing is left: what became of their limits is known now.
+    fn close(&mut self, over: Vec<(Attempt, Exited)>) -> Vec<Exited> {
+        let mut ends = Vec::with_capacity(over.len());
+        for (mut attempt, mut exited) in over {
+            if let Some(group) = attempt.group.take() {
+                let verdict = group.verdict();
+                exited.out_of_memory = verdict.out_of_memory;
+                exited.out_of_processes = verdict.out_of_processes;
+                self.remove_group(Some(group));
+            }
+            ends.push(exited);
+        }
+        ends
+    }
+
+    /// At once, or as soon as the kernel lets it go.
+    pub(super) fn remove_group(&mut self, group: Option<Group>) {
+        self.groups.extend(group.filter(|group| group.remove().is_err()));
+    }
+
+    /// Tries again what could not be removed.
+    pub(super) fn remove_groups(&mut self) {
+        self.groups.retain(|group| {
+            group.kill();
+            group.remove().is_err()
+        });
+    }
+
+    /// Until when to try again.
+    pub(super) fn pause(&self) -> Option<Timespec> {
+        (!self.groups.is_empty()).then_some(REMOVE_AGAIN)
     }
 
     fn somebody_running_may_have_started(&mut self, stray: i32) -> bool {
@@ -170,13 +218,15 @@ impl Children {
     pub(super) fn kill_everyone(&mut self, wait: impl Fn()) {
         loop {
             while let Some(pid) = sys::peek_ended() {
-                if self.running.remove(&pid).is_some() {
+                if let Some(attempt) = self.running.remove(&pid) {
                     kill_group(pid, Signal::KILL);
+                    self.groups.extend(attempt.group);
                 }
                 sys::reap(pid);
             }
             let left = self.all.list();
             if left.is_empty() && self.running.is_empty() {
+                self.remove_all_groups();
                 return;
             }
             for pid in self.running.keys() {
@@ -184,6 +234,21 @@ impl Children {
             }
             left.into_iter().for_each(kill_child);
             wait();
+        }
+    }
+}
+
+impl Children {
+    /// Nobody lives any more, but the kernel may take a moment to see that.
+    fn remove_all_groups(&mut self) {
+        self.groups.extend(self.sweeping.drain(..).filter_map(|(attempt, _)| attempt.group));
+        for _ in 0..LAST_TRIES {
+            self.remove_groups();
+            if self.groups.is_empty() {
+                return;
+            }
+            // An error is an early end of the pause.
+            let _ = rustix::event::poll(&mut [], Some(&REMOVE_AGAIN));
         }
     }
 }

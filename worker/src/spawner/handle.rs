@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{self, Exited, Incoming, Kill, News, Order, Outgoing, Reply, Request, Setup, Stage};
 use super::{SECRET_WORD, orphans};
+use crate::cgroup::Limits;
 use crate::sys;
 
 /// Before a new spawner is tried again when even that cannot be started.
@@ -44,6 +45,7 @@ pub(crate) struct Command {
     pub cwd: Vec<u8>,
     pub stdin: Stdin,
     pub nice: i32,
+    pub limits: Limits,
 }
 
 /// What a process has as its standard input.
@@ -327,9 +329,14 @@ impl Connection {
                 let id = self.next_id;
                 self.next_id += 1;
                 self.starting.insert(id, answer);
-                let Command { argv, env, cwd, nice, .. } = *command;
+                let Command { argv, env, cwd, nice, limits, .. } = *command;
+                let limits = (limits != Limits::default()).then_some(wire::Limits {
+                    memory_bytes: limits.memory_bytes,
+                    cpu_milli: limits.cpu_milli,
+                    processes: limits.processes,
+                });
                 let has_stdin = stdin.is_some();
-                (Order::Spawn(wire::Spawn { id, argv, env, cwd, nice, has_stdin }), stdin)
+                (Order::Spawn(wire::Spawn { id, argv, env, cwd, nice, has_stdin, limits }), stdin)
             }
         };
         self.outgoing.push(&Request { order: Some(order) }, stdin);

@@ -21,7 +21,7 @@ mod bury;
 mod children;
 mod handle;
 mod orphans;
-mod proc;
+pub(crate) mod proc;
 mod serve;
 mod wire;
 

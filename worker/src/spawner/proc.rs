@@ -23,6 +23,8 @@ pub(crate) struct Stat {
     /// 0 where its leader is outside this process's namespace, as in some containers: `getsid` cannot say that.
     pub session: i32,
     pub start: u64,
+    /// It is there only until its parent takes leave of it.
+    pub has_ended: bool,
 }
 
 /// The children of this (single-threaded) process, read many times a second through one open file.
@@ -89,11 +91,12 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
     // The name stands in parentheses and may itself contain any of `) (`.
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
-    let parent = fields.nth(1)?.parse().ok()?;
+    let has_ended = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
     let start = fields.nth(15)?.parse().ok()?;
-    Some(Stat { parent, group, session, start })
+    Some(Stat { parent, group, session, start, has_ended })
 }
 
 /// Whether the environment that `pid` was started with has all of these `NAME=value` entries.

@@ -18,6 +18,7 @@ use rustix::time::{
 use super::bury;
 use super::children::Children;
 use super::wire::{self, Incoming, News, Order, Outgoing, Reply, Request, Setup, Spawn};
+use crate::cgroup::{self, Group, Limits};
 use crate::{clock, sys};
 
 /// News gathered before they are sent although more orders wait: few enough that the first task's output is read
@@ -64,7 +65,12 @@ struct Spawner {
     /// When what is in `outgoing` is to be sent at the latest. None: now.
     send_at: Option<Instant>,
     setup: Option<Setup>,
+    /// Where groups are made.
+    places: Option<cgroup::Places>,
 }
+
+/// The process, where its output is read, and its groups.
+type Begun = (i32, [OwnedFd; 2], Option<Group>);
 
 impl Spawner {
     /// Makes this process what its children inherit: no privileges to gain, no core dumps, private files; and leaves
@@ -96,14 +102,18 @@ impl Spawner {
             outgoing: Outgoing::default(),
             send_at: None,
             setup: None,
+            places: None,
         })
     }
 
     fn work(&mut self) -> io::Result<LastWord> {
         loop {
-            let pause = self.pause();
-            let room =
-                if self.outgoing.is_empty() || pause.is_some() { PollFlags::empty() } else { PollFlags::OUT };
+            let pause = self.pause().or_else(|| self.children.pause());
+            let room = if self.outgoing.is_empty() || self.pause().is_some() {
+                PollFlags::empty()
+            } else {
+                PollFlags::OUT
+            };
             let mut waiting = [
                 PollFd::new(&self.control, PollFlags::IN | room),
                 PollFd::new(&self.signals, PollFlags::IN),
@@ -123,6 +133,7 @@ impl Spawner {
             if orders && let Some(last) = self.obey()? {
                 return Ok(last);
             }
+            self.children.remove_groups();
             if self.pause().is_some() {
                 continue;
             }
@@ -186,6 +197,7 @@ impl Spawner {
                 Rlimit { current: Some(setup.open_files), maximum: hard },
             )?;
         }
+        self.places = setup.places.clone().map(Into::into);
         self.setup = Some(setup);
         Ok(())
     }
@@ -205,8 +217,8 @@ impl Spawner {
         let id = spawn.id;
         let (started, unix_ms) = (Instant::now(), clock::unix_ms());
         match self.start(&spawn, stdin.as_ref()) {
-            Ok((pid, pipes)) => {
-                self.children.add(id, pid, started, &spawn.env);
+            Ok((pid, pipes, group)) => {
+                self.children.add(id, pid, started, &spawn.env, group);
                 self.tell(News::Started(wire::Started { id, unix_ms }), pipes);
                 if self.lease_is_over {
                     self.children.fence();
@@ -215,6 +227,7 @@ impl Spawner {
             Err(failure) => {
                 let stage = match failure.stage {
                     sys::Stage::Fork => wire::Stage::Fork,
+                    sys::Stage::Group => wire::Stage::Group,
                     sys::Stage::Setup => wire::Stage::Setup,
                     sys::Stage::Cwd => wire::Stage::Cwd,
                     sys::Stage::Exec => wire::Stage::Exec,
@@ -225,7 +238,7 @@ impl Spawner {
         Ok(())
     }
 
-    fn start(&mut self, spawn: &Spawn, stdin: Option<&OwnedFd>) -> Result<(i32, [OwnedFd; 2]), sys::Failure> {
+    fn start(&mut self, spawn: &Spawn, stdin: Option<&OwnedFd>) -> Result<Begun, sys::Failure> {
         let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC).map_err(no_process)?;
         let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC).map_err(no_process)?;
         for reader in [&stdout, &stderr] {
@@ -234,6 +247,9 @@ impl Spawner {
         let argv = c_strings(&spawn.argv)?;
         let env = c_strings(&spawn.env)?;
         let cwd = if spawn.cwd.is_empty() { None } else { Some(c_string(spawn.cwd.clone())?) };
+        let group = spawn.limits.map(|limits| self.group(spawn.id, limits)).transpose()?;
+        let doors = group.as_ref().map(Group::doors).transpose().map_err(no_group)?.unwrap_or_default();
+        let doors: Vec<BorrowedFd<'_>> = doors.iter().map(AsFd::as_fd).collect();
         let plan = sys::Plan {
             programs: &programs(spawn)?,
             argv: &argv,
@@ -241,9 +257,22 @@ impl Spawner {
             cwd: cwd.as_deref(),
             stdio: [stdin.unwrap_or(&self.nothing).as_fd(), stdout_end.as_fd(), stderr_end.as_fd()],
             nice: spawn.nice,
+            groups: &doors,
         };
-        let pid = sys::spawn(&plan, &mut self.stack)?;
-        Ok((pid, [stdout, stderr]))
+        match sys::spawn(&plan, &mut self.stack) {
+            Ok(pid) => Ok((pid, [stdout, stderr], group)),
+            Err(failure) => {
+                self.children.remove_group(group);
+                Err(failure)
+            }
+        }
+    }
+
+    fn group(&self, id: u64, limits: wire::Limits) -> Result<Group, sys::Failure> {
+        let places = self.places.as_ref().ok_or(no_group(io::ErrorKind::Unsupported.into()))?;
+        let wire::Limits { memory_bytes, cpu_milli, processes } = limits;
+        let name = cgroup::name(std::process::id().cast_signed(), id);
+        Group::make(places, &name, Limits { memory_bytes, cpu_milli, processes }).map_err(no_group)
     }
 
     fn tell(&mut self, news: News, fds: impl IntoIterator<Item = OwnedFd>) {
@@ -285,6 +314,11 @@ fn c_string(bytes: Vec<u8>) -> Result<CString, sys::Failure> {
 
 fn not_found() -> sys::Failure {
     sys::Failure { stage: sys::Stage::Exec, errno: Errno::NOENT.raw_os_error() }
+}
+
+/// The worker has tried it at its start: what fails now may pass.
+fn no_group(error: io::Error) -> sys::Failure {
+    sys::Failure { stage: sys::Stage::Group, errno: error.raw_os_error().unwrap_or(libc::EOPNOTSUPP) }
 }
 
 fn no_process(errno: Errno) -> sys::Failure {

@@ -5,15 +5,20 @@
 //! same executable.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use prost::Message;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+
+use crate::cgroup;
 
 /// Descriptors per system call; the kernel takes 253.
 const FDS: usize = 128;
@@ -63,6 +68,49 @@ pub(crate) struct Setup {
     /// From which address to tell it; empty: whichever leads there.
     #[prost(string, tag = "7")]
     pub source_address: String,
+    /// Where attempts with limits have their groups.
+    #[prost(message, optional, tag = "8")]
+    pub places: Option<Places>,
+}
+
+/// [`crate::cgroup::Places`], for the wire.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Places {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub memory: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub cpu: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub processes: Option<Vec<u8>>,
+    #[prost(bool, tag = "4")]
+    pub unified: bool,
+}
+
+impl From<&cgroup::Places> for Places {
+    fn from(places: &cgroup::Places) -> Places {
+        let bytes = |place: &Option<PathBuf>| Some(place.as_ref()?.as_os_str().as_bytes().to_vec());
+        let cgroup::Places { memory, cpu, processes, unified } = places;
+        Places { memory: bytes(memory), cpu: bytes(cpu), processes: bytes(processes), unified: *unified }
+    }
+}
+
+impl From<Places> for cgroup::Places {
+    fn from(places: Places) -> cgroup::Places {
+        let path = |place: Option<Vec<u8>>| Some(PathBuf::from(OsString::from_vec(place?)));
+        let Places { memory, cpu, processes, unified } = places;
+        cgroup::Places { memory: path(memory), cpu: path(cpu), processes: path(processes), unified }
+    }
+}
+
+/// [`crate::cgroup::Limits`], for the wire.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct Limits {
+    #[prost(uint64, optional, tag = "1")]
+    pub memory_bytes: Option<u64>,
+    #[prost(uint32, optional, tag = "2")]
+    pub cpu_milli: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub processes: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -81,6 +129,9 @@ pub(crate) struct Spawn {
     pub nice: i32,
     #[prost(bool, tag = "6")]
     pub has_stdin: bool,
+    /// None: it has no groups.
+    #[prost(message, optional, tag = "7")]
+    pub limits: Option<Limits>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -144,6 +195,7 @@ pub(crate) enum Stage {
     Setup = 1,
     Cwd = 2,
     Exec = 3,
+    Group = 4,
 }
 
 /// The program and all that it left behind are gone.
@@ -169,6 +221,11 @@ pub(crate) struct Exited {
     /// It was killed because the lease was over.
     #[prost(bool, tag = "8")]
     pub fenced: bool,
+    /// See [`crate::cgroup::Verdict`].
+    #[prost(bool, tag = "9")]
+    pub out_of_memory: bool,
+    #[prost(bool, tag = "10")]
+    pub out_of_processes: bool,
 }
 
 /// Frames and descriptors on their way out.

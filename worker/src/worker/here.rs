@@ -202,4 +202,17 @@ impl Loop {
             running.attempt.stop(Stop::Preempted);
         }
     }
+
+    /// One line for who looks after services.
+    pub(super) fn status(&self) -> String {
+        let all = self.config.slots;
+        let mut status = match self.phase {
+            Phase::Working => format!("{} of {all} slots busy", all - self.slots.unused()),
+            Phase::Draining | Phase::Stopping => format!("draining, {} still running", self.running.len()),
+        };
+        if self.link.as_ref().is_none_or(|link| link.heartbeat.is_none()) {
+            status += &format!("; no coordinator at {}, trying again", self.config.access.addr);
+        }
+        status
+    }
 }

@@ -74,6 +74,7 @@ impl Loop {
             functions,
             async_slots: if has_async { self.config.async_slots } else { 0 },
             no_commands: self.config.no_commands,
+            places: self.places.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! `submit` and `report` parse what comes in, `view` shows what goes out. Total: no input makes them panic.
 
 pub mod call;
+mod limits;
 pub mod report;
 pub mod submit;
 pub mod view;

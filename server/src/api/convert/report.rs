@@ -17,7 +17,7 @@ use taskq_proto::{
 };
 
 use super::{
-    call,
+    call, limits,
     submit::{check_labels, name, texts},
 };
 use crate::{api::status::Invalid, metrics::scrape::WorkerProcess};
@@ -91,6 +91,7 @@ pub fn hello(hello: pb::Hello, from: Greeter) -> Result<WorkerHello, Invalid> {
         async_busy: from.busy_async,
         functions: functions(&hello.functions)?,
         commands: !hello.no_commands,
+        limits: limits::kept(&hello.limits),
         address: from.address.into(),
         named: hello.named.into_iter().map(|(name, amount)| (name.into(), amount)).collect(),
         labels: texts(&hello.labels),

@@ -9,13 +9,13 @@ use roaring::RoaringBitmap;
 use sha2::{Digest as _, Sha256};
 use taskq_core::{
     id::{JobId, Millis},
-    job::{CRASH_LIMIT, Key, NewJob, Policy, Retry, Shape},
+    job::{CRASH_LIMIT, Key, Limits, NewJob, Policy, Retry, Shape},
 };
 use taskq_proto::STDIN_BYTES;
 use taskq_proto::v1::{self as pb, source::Values};
 use taskq_template::Template;
 
-use super::{call, indices};
+use super::{call, indices, limits};
 use crate::{api::status::Invalid, elements::Elements};
 
 /// Jobs in one request.
@@ -59,7 +59,9 @@ pub fn job(mut spec: pb::JobSpec, blob: &dyn Fn(&pb::Blob) -> Option<Bytes>) -> 
         Template::parse(&command.argv, command.shell, &columns)
             .map_err(|error| Invalid::new("command.argv", error.to_string()))?;
     }
-    let policy = policy(&spec)?;
+    let limits = limits::check(&spec).map_err(|error| error.within("limits"))?;
+    let mut policy = policy(&spec)?;
+    policy.shape.limits = limits;
     let key = key(&spec)?;
     if spec.name.is_empty() {
         spec.name = default_name;
@@ -98,6 +100,7 @@ pub fn template(id: JobId, spec: pb::JobSpec) -> pb::Template {
             ..spec.resources.unwrap_or_default()
         }),
         priority: spec.priority,
+        limits: spec.limits,
         output_limit_bytes: Some(spec.output_limit_bytes.unwrap_or(OUTPUT_DEFAULT)),
         columns: Vec::new(),
         range: None,
@@ -302,6 +305,7 @@ fn shape(spec: &pb::JobSpec) -> Result<Shape, Invalid> {
         slots: resources.slots.max(1),
         named: resources.named.iter().map(|(name, amount)| (name.as_str().into(), *amount)).collect(),
         labels: texts(&resources.labels),
+        limits: Limits::default(),
     })
 }
 

@@ -10,6 +10,7 @@ use taskq_core::{
 };
 use taskq_proto::v1::{self as pb, outcome::Kind, source::Values};
 
+use super::limits;
 use crate::store::{EarlierAttempt, EndedJob, EndedTask, SubmittedRecord};
 
 /// A fencing token.
@@ -246,6 +247,7 @@ pub fn worker(view: &WorkerView) -> pb::Worker {
         async_slots: view.async_slots,
         busy: view.busy,
         no_commands: !view.commands,
+        limits: limits::wire(view.limits),
         address: view.address.to_string(),
         running: view.running,
         waiting: view.waiting,
@@ -344,12 +346,13 @@ fn lack(lack: &Lack) -> String {
             format!("a task takes --res {name}={wanted}, and the most that a worker has is {most}")
         }
         Lack::Label { name, wanted } => format!("it runs --on {name}={wanted}, and no worker has that label"),
+        Lack::Limits(limits) => format!("no worker can limit {}", limits::words(*limits)),
         Lack::Together => "each of its wishes is met, but not all by one worker".to_owned(),
     }
 }
 
 fn way_out(lacks: &[Lack]) -> String {
-    let (mut worker, mut job) = (String::new(), String::new());
+    let (mut worker, mut job, mut limited) = (String::new(), String::new(), false);
     for lack in lacks {
         match lack {
             Lack::Slots { wanted, most } => {
@@ -362,8 +365,14 @@ fn way_out(lacks: &[Lack]) -> String {
             Lack::Commands => {}
             Lack::Named { name, wanted, .. } => worker.push_str(&format!(" --resource {name}={wanted}")),
             Lack::Label { name, wanted } => worker.push_str(&format!(" --label {name}={wanted}")),
+            Lack::Limits(_) => limited = true,
             Lack::Together => worker.push_str(" --slots N --resource NAME=COUNT --label KEY=VALUE"),
         }
+    }
+    if limited {
+        job = ", where it may make control groups (`taskq worker show NAME` lists the limits that a worker keeps), or submit it \
+               without those limits"
+            .to_owned();
     }
     format!("start a worker that has room for it: taskq-worker{worker}{job}")
 }

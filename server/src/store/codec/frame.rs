@@ -55,6 +55,7 @@ fn worth_pressing(record: &Record) -> bool {
 /// The lowest format that knows all of a plain record: what an earlier version understands, it may read.
 fn format(record: &Record) -> u8 {
     match &record.body {
+        Some(Body::Submitted(submitted)) if submitted.limited => 4,
         Some(Body::Submitted(submitted)) if submitted.call => 2,
         Some(_) | None => 1,
     }

@@ -21,7 +21,7 @@ pub(super) use press::Press;
 pub(super) use unpack::{Policies, submitted_record, writes};
 
 /// The highest format that this version reads.
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 
 /// Why bytes are not an entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use taskq_core::{
     effect::{self, Write},
     event::Stream,
-    job::{End, Policy},
+    job::{End, Limits, Policy},
 };
 
 use super::record::{self, Body, Record};
@@ -204,6 +204,7 @@ fn submitted(job: &effect::Submitted, policy: Bytes) -> record::Submitted {
         spec: job.spec.clone(),
         keep: job.policy.keep.map(|m| m.0),
         call: job.policy.shape.function.is_some(),
+        limited: job.policy.shape.limits != Limits::default(),
     }
 }
 
@@ -227,6 +228,9 @@ fn policy(policy: &Policy) -> record::Policy {
         max_fails: policy.max_fails,
         keep: policy.keep.map(|m| m.0),
         function: policy.shape.function.as_ref().map(owned),
+        limits_memory: policy.shape.limits.memory,
+        limits_cpu: policy.shape.limits.cpu,
+        limits_processes: policy.shape.limits.processes,
     }
 }
 

@@ -89,6 +89,9 @@ pub(in crate::store) struct Submitted {
     /// It calls a function: such a record has format 2, so that a version that knows only commands refuses it.
     #[prost(bool, tag = "14")]
     pub(in crate::store) call: bool,
+    /// It has limits: such a record has format 4, so that a version that would not keep them refuses it.
+    #[prost(bool, tag = "15")]
+    pub(in crate::store) limited: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -127,6 +130,12 @@ pub(in crate::store) struct Policy {
     pub(in crate::store) keep: Option<u64>,
     #[prost(string, optional, tag = "17")]
     pub(in crate::store) function: Option<String>,
+    #[prost(bool, tag = "18")]
+    pub(in crate::store) limits_memory: bool,
+    #[prost(bool, tag = "19")]
+    pub(in crate::store) limits_cpu: bool,
+    #[prost(bool, tag = "20")]
+    pub(in crate::store) limits_processes: bool,
 }
 
 /// Ends of tasks of one job with ranks that follow each other.

@@ -8,7 +8,7 @@ use taskq_core::{
     effect::{Submitted, Write},
     event::Stream,
     id::{Attempt, Epoch, JobId, Millis, Rank, TaskId, WallTime, WorkerId},
-    job::{Counts, End, Key, Policy, Retry, Shape},
+    job::{Counts, End, Key, Limits, Policy, Retry, Shape},
 };
 
 use super::{Need, Policies, Press, Stored, frame, need, open, pack, record::Record, writes};
@@ -25,6 +25,7 @@ fn facts() -> Vec<Stored> {
             slots: 2,
             named: [("gpu".into(), 1)].into(),
             labels: [("os".into(), "linux".into())].into(),
+            limits: Limits::default(),
         },
         retry: Retry {
             max_attempts: 4,
@@ -129,6 +130,18 @@ fn calls() -> Vec<Stored> {
     list
 }
 
+/// What came with limits: a job whose tasks have them.
+fn limited() -> Vec<Stored> {
+    let mut list: Vec<Stored> = facts().into_iter().skip(1).take(1).collect();
+    for stored in &mut list {
+        if let Write::Submitted(job) = &mut stored.write {
+            Arc::make_mut(&mut job.policy).shape.limits =
+                Limits { memory: true, cpu: false, processes: true };
+        }
+    }
+    list
+}
+
 pub(super) fn encode(facts: &[Stored]) -> Vec<u8> {
     let mut stream = Vec::new();
     for record in pack(facts.iter().map(Stored::parts)) {
@@ -165,9 +178,12 @@ const SAMPLE_1: &str = include_str!("sample_1.hex");
 /// The stream of [`calls`] as format 2 stores it.
 const SAMPLE_2: &str = include_str!("sample_2.hex");
 
+/// The stream of [`limited`] as format 4 stores it.
+const SAMPLE_4: &str = include_str!("sample_4.hex");
+
 #[test]
 fn the_stored_samples_are_readable() {
-    for (sample, facts) in [(SAMPLE_1, facts()), (SAMPLE_2, calls())] {
+    for (sample, facts) in [(SAMPLE_1, facts()), (SAMPLE_2, calls()), (SAMPLE_4, limited())] {
         let digits: Vec<u8> = sample.bytes().filter(u8::is_ascii_hexdigit).collect();
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
         let stream: Vec<u8> = digits.chunks(2).map(byte).collect();
@@ -190,6 +206,7 @@ fn only_what_an_earlier_version_cannot_know_has_a_later_format() {
         formats
     };
     assert!(formats(&facts()).iter().all(|format| *format == 1));
+    assert_eq!(formats(&limited()), [4], "who would run it without its limits refuses it");
     assert_eq!(formats(&calls()), [2, 1, 1], "the submission; whoever refuses that never gets to the others");
 }
 
@@ -197,10 +214,10 @@ fn only_what_an_earlier_version_cannot_know_has_a_later_format() {
 fn a_later_format_is_named() {
     let mut stream = encode(&facts()[..1]);
     // One byte of length, four of checksum, then the version.
-    stream[5] = 4;
+    stream[5] = 5;
     let crc = crc32fast::hash(&stream[5..]).to_le_bytes();
     stream[1..5].copy_from_slice(&crc);
-    assert_eq!(decode(stream.into()).unwrap_err(), super::Error::Newer(4));
+    assert_eq!(decode(stream.into()).unwrap_err(), super::Error::Newer(5));
 }
 
 #[test]
@@ -278,7 +295,7 @@ fn uniform_ends_are_ranges() {
 
 #[test]
 fn the_current_encoding_is_the_sample() {
-    for (sample, facts) in [(SAMPLE_1, facts()), (SAMPLE_2, calls())] {
+    for (sample, facts) in [(SAMPLE_1, facts()), (SAMPLE_2, calls()), (SAMPLE_4, limited())] {
         let hex: String = encode(&facts).iter().map(|b| format!("{b:02x}")).collect();
         let sample: String = sample.chars().filter(char::is_ascii_hexdigit).collect();
         assert_eq!(

@@ -9,7 +9,7 @@ use taskq_core::{
     effect::{Submitted, Write},
     event::Stream,
     id::{Attempt, Epoch, JobId, Millis, Rank, TaskId, WallTime, WorkerId},
-    job::{Counts, Key, Policy, Retry, Shape},
+    job::{Counts, Key, Limits, Policy, Retry, Shape},
 };
 
 use super::{
@@ -176,6 +176,11 @@ fn policy(raw: record::Policy) -> Policy {
             slots: raw.slots,
             named: raw.named.into_iter().map(|(k, v)| (k.into(), v)).collect(),
             labels: raw.labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+            limits: Limits {
+                memory: raw.limits_memory,
+                cpu: raw.limits_cpu,
+                processes: raw.limits_processes,
+            },
         },
         retry: Retry {
             max_attempts: raw.max_attempts,

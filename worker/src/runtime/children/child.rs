@@ -80,6 +80,7 @@ impl Child {
             cwd: Vec::new(),
             stdin: Stdin::Socket(Arc::new(OwnedFd::from(theirs))),
             nice: shared.surroundings.nice,
+            limits: crate::cgroup::Limits::default(),
         };
         let spawned = shared.spawner.spawn(command.clone()).await;
         // Ours of their end: with it open, they would never be seen to hang up.
