@@ -320,7 +320,8 @@ fn a_coordinator_full_of_work_is_still_seen() {
         assert_eq!(seen.value("taskq_attempts_started_total"), over + running, "{}", seen.text);
         let live = seen.sum("taskq_tasks");
         assert_eq!(seen.value("taskq_tasks_submitted_total"), seen.sum("taskq_tasks_ended_total") + live);
-        assert_eq!(seen.value("taskq_queues"), 300.0);
+        // Those that were not used for long are forgotten.
+        assert!((200.0..=300.0).contains(&seen.value("taskq_queues")), "{}", seen.text);
         assert_eq!(seen.values.keys().filter(|series| series.starts_with("taskq_queue_jobs{")).count(), 200);
     }
     assert!(scrapes >= 3, "it was over too soon to look: {scrapes}");
