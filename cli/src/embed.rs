@@ -194,6 +194,7 @@ fn of_server(error: taskq_server::Error) -> anyhow::Error {
         Error::Store(
             store::Error::Corrupt { .. }
             | store::Error::Loss { .. }
+            | store::Error::Unfinished { .. }
             | store::Error::Newer { .. }
             | store::Error::NoDirectory { .. },
         )

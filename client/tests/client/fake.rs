@@ -155,6 +155,8 @@ struct Plain;
 
 #[tonic::async_trait]
 impl Admin for Plain {
+    type BackupStream = Boxed<BackupChunk>;
+
     async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
         Ok(Response::new(StatsReply { version: "fake".into(), ..Default::default() }))
     }
@@ -178,6 +180,9 @@ impl Admin for Plain {
     }
     async fn purge_queue(&self, _: Request<PurgeQueueRequest>) -> Result<Response<PurgeQueueReply>, Status> {
         Err(Status::unimplemented("purge_queue"))
+    }
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("backup"))
     }
 }
 
